@@ -56,20 +56,28 @@ class SameBatch:
 
 
 def build(
-    model: str, channels: int, image_size: int, *, density: float | None = None, objective: Objective | None = None
+    model: str,
+    channels: int,
+    image_size: int,
+    *,
+    density: float | None = None,
+    mask: Mask | None = None,
+    objective: Objective | None = None,
 ) -> MaskedNetwork:
-    """A network with the mask of its greatest weights at this density, or without anything that a mask needs."""
+    """A network with a mask, or with that of its greatest weights at this density, or without what a mask needs."""
     objective = objective or Supervised()
-    if density is None:
+    if density is None and mask is None:
         torch.manual_seed(0)
         backbone = models.create_model(model, channels=channels, image_size=image_size)
         features = models.num_features(backbone, channels=channels, image_size=image_size)
         return MaskedNetwork(backbone, objective.heads(backbone, features, CLASSES), objective)
     net = MaskedNetwork.build(model, objective, channels=channels, image_size=image_size, classes=CLASSES, seed=0)
-    weights = pruned_model.read_state(net.backbone)
-    ones = Mask.ones_like(weights, prunable_weights(net.backbone))
-    top = Mask.top({name: weights[name].abs() for name in ones}, keep=num_kept(ones.total, density), within=ones)
-    pruned_model.set_mask(net.backbone, top)
+    if density is not None:
+        weights = pruned_model.read_state(net.backbone)
+        ones = Mask.ones_like(weights, prunable_weights(net.backbone))
+        mask = Mask.top({name: weights[name].abs() for name in ones}, keep=num_kept(ones.total, density), within=ones)
+    if mask is not None:
+        pruned_model.set_mask(net.backbone, mask)
     return net
 
 

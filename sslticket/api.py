@@ -18,6 +18,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
+from sslticket import processes
 from sslticket.config.recipe import Precision, Recipe
 from sslticket.config.recipe_files import load_recipe as load_recipe  # a part of the front door
 from sslticket.config.recipe_files import load_recipes as load_recipes
@@ -402,6 +403,7 @@ def _check_path(name: str, given: object) -> Path:
 
 
 def _check_runtime(given: RuntimeConfig | None) -> RuntimeConfig:
+    processes.check_system()
     if given is not None and not isinstance(given, RuntimeConfig):
         raise BadInput(f"runtime must be a RuntimeConfig or None, got {_shorten(given)}; give RuntimeConfig()")
     return given or RuntimeConfig()

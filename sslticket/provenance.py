@@ -12,7 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-_LIBRARIES = ("sslticket", "torch", "torchvision", "timm", "accelerate", "nvidia-dali-cuda130", "numpy", "numba")
+_LIBRARIES = (
+    *("sslticket", "torch", "torchvision", "timm", "accelerate", "nvidia-dali-cuda120", "nvidia-dali-cuda130"),
+    *("numpy", "numba"),
+)
 _GIT_LOCATION_VARIABLES = (
     *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_PREFIX"),
     *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_CEILING_DIRECTORIES"),

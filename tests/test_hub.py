@@ -1,6 +1,7 @@
 """Tickets on the Hugging Face Hub: the real client against a small Hub of our own on this machine."""
 
 import hashlib
+import json
 import shutil
 import threading
 from collections.abc import Iterator
@@ -8,9 +9,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
 from huggingface_hub import constants
+from torch import nn
+from torch.nn.utils import prune
 
-from sslticket import hub
+from sslticket import hub, models
 from sslticket.cli.commands import run_command
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.errors import BadInput
@@ -206,3 +210,19 @@ def test_an_exported_folder_is_evaluated_as_a_lone_ticket(short: str, file: Path
     run_command(["export", str(file), str(tmp_path / "out")])
     run_command(["evaluate", str(tmp_path / "out"), "--protocol", short, "--seeds", "0", "--levels", "7"])
     assert [path.name for path in (tmp_path / "out" / "rows").iterdir()] == ["ticket.ticket.short.own-head.seed0.jsonl"]
+
+
+def test_a_ticket_of_another_tool_is_described_and_scored_from_the_hub(
+    served: dict[str, bytes], short: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backbone = models.create_model("conv3", channels=1, image_size=8)
+    for layer in (module for module in backbone.modules() if isinstance(module, nn.Conv2d)):
+        prune.l1_unstructured(layer, "weight", amount=0.5)
+    torch.save(backbone.state_dict(), tmp_path / "theirs.pt")
+    run_command(["import", f"{tmp_path}/theirs.pt", f"{tmp_path}/ours.safetensors", "--model", "conv3"])
+    served["me/theirs/resolve/main/ticket.safetensors"] = (tmp_path / "ours.safetensors").read_bytes()
+    run_command(["inspect", "hf://me/theirs"])
+    assert "objective unknown\n" in capsys.readouterr().out
+    run_command(["evaluate", "hf://me/theirs", "--protocol", short, "--seeds", "0", "--out", str(tmp_path / "runs")])
+    (row,) = (tmp_path / "runs" / "me--theirs" / "rows").glob("*.jsonl")
+    assert "search_seed" not in json.loads(row.read_text())

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,23 @@ def test_the_folder_that_holds_the_clone_does_not_hide_the_package(tmp_path: Pat
         shown = run(tmp_path, "-S", "-c", DRY_RUN, str(site), *words.split())
         assert "run folder" in shown
         assert str(ROOT) not in shown
+
+
+def test_both_containers_run_the_script_that_knows_each_extra() -> None:
+    script = (ROOT / "containers" / "install.sh").read_text(encoding="utf-8")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert {"cpu", "cuda12", "cuda13"} <= set(extras)
+    assert all(f"{extra})" in script for extra in ("cpu", "cuda12"))  # cuda13's index is PyPI
+    docker = (ROOT / "containers" / "Dockerfile").read_text(encoding="utf-8")
+    apptainer = (ROOT / "containers" / "sslticket.def").read_text(encoding="utf-8")
+    assert [line for line in docker.splitlines() if line.startswith("RUN ")] == [
+        'RUN sh /src/containers/install.sh /src "$EXTRA"'
+    ]
+    steps = apptainer.partition("%post\n")[2].partition("\n\n")[0].split("\n")
+    assert [step.strip() for step in steps] == ['sh /src/containers/install.sh /src "{{ EXTRA }}"']
+
+
+def test_metadata_keeps_dali_out_of_what_everybody_installs() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert not [each for each in project["dependencies"] if "dali" in each]
+    assert project["optional-dependencies"]["cpu"] == []

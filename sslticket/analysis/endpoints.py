@@ -310,7 +310,13 @@ def targets_of(
         except BadInput as error:
             raise BadInput(f"{task.path}: {error}") from error
         ghost_batch, steady = task.protocol.training_for(info.model).ghost_batch, Supervised.cuda_graph_safe
-        computes = numerics.for_training(stop - start, size=info.parameters, steady=steady, ghost_batch=ghost_batch)
+        computes = numerics.for_training(
+            stop - start,
+            size=info.parameters,
+            steady=steady,
+            ghost_batch=ghost_batch,
+            files=splits.training.images is None,
+        )
         return FinalTraining(
             task=task,
             info=info,

@@ -27,6 +27,7 @@ from sslticket.report import figures, page, text
 from sslticket.report.chart import Axis, Chart, Curve, Mark, NumberTable, Point, SeriesStyle, assign_styles
 from sslticket.report.sections.training_analyses import LOG_PRECISION
 from sslticket.results import table
+from sslticket.results.rows import shared_controls
 from sslticket.storage.files import atomic_write
 
 
@@ -88,7 +89,7 @@ class DrawnFigure(NamedTuple):
 
 
 _AXES: dict[str, Axis] = {
-    "density": Axis("weights remaining", "density"),
+    "density": Axis("weights that remain, %", "density"),
     "sparsity": Axis("weights pruned, %"),
     "rewind_samples": Axis("rewound to, images seen", "count"),
     "rewind_iterations": Axis("rewound to iteration", "count"),
@@ -98,12 +99,14 @@ _AXES: dict[str, Axis] = {
     "layer": Axis("layer, from the input", "count"),
     "share": Axis("weights that are smaller, %"),
 }
+_MAX_NAMED = 4
+"""Densities that the small print names."""
 _POINTS = ("gain_on_dense", "barrier")
 """Columns of differences of fractions."""
 _WORDS = {
     "top1": "top-1, %",
     "top5": "top-5, %",
-    "gain_on_dense": "top-1 less the dense network's, points",
+    "gain_on_dense": "top-1 minus the dense network's, points",
     "natural_zeros": "natural zeros, % of the weights",
     "order_distance": "L2 distance, data order",
     "order_angle": "angle in degrees, data order",
@@ -248,7 +251,28 @@ class FigureContent:
         return (
             f"Ours: {scale}{searches} search{'' if counts[-1] == 1 else 'es'} a mean, {spread}; "
             f"commit {', '.join(self.commits)}." + f" Published: {', '.join(ways)}." * bool(ways)
-        )
+        ) + "".join(f" {sentence}" for sentence in (*self._density_words(), *self._missing_panels()))
+
+    def _density_words(self) -> Iterator[str]:
+        """At which densities the panels are whose axis does not tell."""
+        found: dict[str, list[str]] = {}
+        for view in self.views:
+            panel = view.values.panel
+            if view.part is None or panel.kind == "table" or panel.x in ("density", "sparsity"):
+                continue
+            sparse = [each for each in view.values.densities if each < 1]
+            if 0 < len(sparse) <= _MAX_NAMED:
+                words = ", ".join(f"{text.format_percent(each)}%" for each in sparse)
+                found.setdefault(words, []).append(panel.title)
+        drawn = sum(view.part is not None for view in self.views)
+        for words, titles in found.items():
+            yield f"Tickets of {words} of the weights" + ("." if len(titles) == drawn else f": {'; '.join(titles)}.")
+
+    def _missing_panels(self) -> Iterator[str]:
+        """The panels that are not drawn."""
+        missing = [view.values.panel.title for view in self.views if view.part is None]
+        if missing:
+            yield f"Not drawn, for there are no rows: {'; '.join(missing)}."
 
     @property
     def commits(self) -> list[str]:
@@ -306,14 +330,19 @@ class FigureContent:
 
 
 def series_styles(panels: Sequence[Panel]) -> dict[str, SeriesStyle]:
-    """The style of each label: a control has the colour of what it is a control of."""
+    """The style of each label: that of its objective; a control has the colour of what it is a control of."""
     found: dict[str, tuple[str, str, str]] = {}
+    objectives: dict[str, str] = {}
     for panel in panels:
         for label, where in panel.series.items():
             control = where.get("control", "ticket")
+            objective = where.get("objective", panel.where.get("objective", "supervised"))
             base = str(sorted((name, str(value)) for name, value in where.items() if name != "control")) or label
+            if control in shared_controls():
+                base = ""
             found.setdefault(label, (label, base, control if isinstance(control, str) else "ticket"))
-    styles = assign_styles(list(found.values()))
+            objectives.setdefault(base, objective if isinstance(objective, str) else label)
+    styles = assign_styles(list(found.values()), objectives=objectives)
     for panel in panels:
         for label in panel.fronts:
             name = _beside_front(label)

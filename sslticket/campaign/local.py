@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sslticket import processes
 from sslticket.campaign.state import PARENT_VARIABLE as PARENT_VARIABLE
 from sslticket.campaign.state import CampaignFolder
 from sslticket.config import flags
@@ -23,7 +24,7 @@ _MAX_STARTS = 4
 _REFUSED = 2
 _ENDS = (0, _REFUSED)
 """Codes of workers that found nothing more to do, or that bad input ended."""
-_ASKED_TO_LEAVE = (signals.REQUEUE_EXIT, *(128 + number for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)))
+_ASKED_TO_LEAVE = (signals.REQUEUE_EXIT, *(128 + number for number in (signal.SIGINT, *signals.STOP_SIGNALS)))
 _POLL_SECONDS = 0.5
 _STOP_SECONDS = 60.0
 """Seconds that workers have to leave when they are asked to, snapshots included."""
@@ -109,7 +110,7 @@ def count_workers(devices: Sequence[str], workers: int | None, per_device: int) 
         )
     if per_device > 1 and not devices:
         raise BadInput(f"--per-device needs a GPU, and there is none here, got {per_device}; give --workers")
-    return workers or per_device * len(devices) or len(os.sched_getaffinity(0))
+    return workers or per_device * len(devices) or processes.usable_cores()
 
 
 def launch_local(

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
@@ -74,6 +74,7 @@ class PanelValues:
         dense: Lines of the dense networks of the same series.
         rows: The rows that agree with the filters of the series, drawn or not, and those of the dense networks.
         left_out: What is missing or was left out, a sentence each.
+        densities: Those of the rows that are drawn, densest first.
     """
 
     panel: Panel
@@ -81,6 +82,7 @@ class PanelValues:
     dense: pd.DataFrame
     rows: pd.DataFrame
     left_out: list[str] = field(default_factory=list)
+    densities: tuple[float, ...] = ()
 
     def series(self, label: str, column: str = "") -> pd.DataFrame:
         """The lines of a series, of one column of a table."""
@@ -181,7 +183,12 @@ def panel_values(panel: Panel, named: NamedRows) -> PanelValues:
         pd.concat([part.dense for part in parts], ignore_index=True),
         used.loc[~used.index.duplicated()],
         list(dict.fromkeys(told)),
+        _falling(each for part in parts for each in part.densities),
     )
+
+
+def _falling(densities: Iterable[float]) -> tuple[float, ...]:
+    return tuple(sorted({float(f"{each:.3g}") for each in densities}, reverse=True))
 
 
 def _series_values(
@@ -211,7 +218,7 @@ def _series_values(
     long = _measurements(rows, panel, column, named)
     values = _by_unit(long, label, title)
     dense = _by_unit(_measurements(dense_rows, replace(panel, x="density"), column, named), label, title)
-    return PanelValues(panel, values, dense, matched, left_out)
+    return PanelValues(panel, values, dense, matched, left_out, _falling(rows["density"]))
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -132,6 +132,7 @@ def run_and_exit(command: Callable[[], None], place: str = "another place") -> N
     with writable_streams(), raise_on_signals(signal.SIGINT, *signals):
         logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
         try:
+            processes.check_system()
             processes.rendezvous()
             _run_and_flush(command)
         except SystemExit as end:

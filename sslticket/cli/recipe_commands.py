@@ -129,7 +129,9 @@ def run_with_flags(
         part = f" --part {shell_quote(recipe.data.part)}" if recipe.data.part else ""
         root = f" --data-root {shell_quote(str(runtime.data_root))}" if runtime.data_root else ""
         run, name = shell_quote(str(planned.run_dir.path)), shell_quote(protocol.spelling)
-        print(f"next: sslticket evaluate {run} --protocol {name}{part}{root} --controls random")
+        # A list says in no setting that it is one of classes, whose layer fits no protocol of all classes.
+        head = " --head new" if recipe.data.subset_list and planned.images.some_classes else ""
+        print(f"next: sslticket evaluate {run} --protocol {name}{part}{root}{head} --controls random")
 
 
 def find_folder(dataset: str, data_root: Path | None) -> dict[str, Any]:
@@ -309,6 +311,7 @@ def _first_images(recipe: Recipe, runtime: RuntimeConfig, images: TrainingImages
         threads=runtime.decode_threads,
         max_bad_images=runtime.max_bad_images,
         keep_decoded=0,  # of one batch, nothing is seen twice
+        decoder=runtime.decoder,
     )
     (whole,) = batches.train(0, 1)
     *views, last = (view[:count] for view in whole.views)

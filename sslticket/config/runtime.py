@@ -13,11 +13,13 @@ when results are compared. docs/running.md has the table of what each does.
 import fnmatch
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import InitVar, dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from sslticket import processes as launched
 from sslticket.config.training import Span
@@ -113,8 +115,8 @@ def check_environment() -> None:
 
 
 def cpu_only() -> bool:
-    """Whether accelerate launch was asked to leave GPUs alone, as by its --cpu."""
-    return os.environ.get(_CPU_VARIABLE, "").lower() in _TRUE
+    """Whether GPUs are left alone: accelerate launch was told to, as by its --cpu, or they are Apple's, never tried."""
+    return sys.platform == "darwin" or os.environ.get(_CPU_VARIABLE, "").lower() in _TRUE
 
 
 @contextmanager
@@ -200,6 +202,8 @@ class RuntimeConfig:
         keep_decoded: Gigabytes of decoded image files that are kept in the cache folder, for later epochs and for all
             processes and seeds of this machine. None for up to half of the memory and a quarter of the disk that are
             free, where all images fit; 0 for none. Where a number is given, the host decodes images for a GPU too.
+        decoder: What decodes image files, "dali" or "torchvision", which does so on the host and rounds otherwise. None
+            for DALI where it is installed, and on a CPU else for torchvision.
         probe: How often the accuracy of a nearest-neighbour probe on the frozen features is measured in a training,
             such as "10ep" or "500it", and at its end; None never does.
         tensorboard: Write TensorBoard's event files to the run's folder, as --log tensorboard does.
@@ -221,6 +225,7 @@ class RuntimeConfig:
     compile: bool | None = None
     max_bad_images: int = 100
     keep_decoded: float | None = None
+    decoder: Literal["dali", "torchvision"] | None = None
     probe: str | None = None
     tensorboard: bool = False
     log: tuple[str, ...] = field(default=(), metadata=stored_as("tracker"))
@@ -336,4 +341,4 @@ class RuntimeConfig:
         """Threads that decode images in this process."""
         if self.threads is not None:
             return self.threads
-        return max(1, len(os.sched_getaffinity(0)) // launched.local_world_size())
+        return max(1, launched.usable_cores() // launched.local_world_size())

@@ -13,10 +13,12 @@ import struct
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from enum import IntEnum
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import PIL
@@ -26,7 +28,36 @@ from sslticket.data.datasets.base import Listing
 from sslticket.data.manifest import Manifest
 from sslticket.data.tar import TarReader
 from sslticket.errors import BadInput, is_out_of_memory, one_line
-from sslticket.storage.files import atomic_write, cache_folder, file_lock, read_json, write_json
+from sslticket.storage.files import NONBLOCKING, atomic_write, cache_folder, file_lock, read_json, write_json
+
+Decoder = Literal["dali", "torchvision"]
+"""What makes pixels of image files while a network is trained."""
+
+
+def choose_decoder(asked: Decoder | None, device_type: str) -> Decoder:
+    """Return what decodes image files: what is asked for, else DALI where it is installed, else torchvision on a CPU.
+
+    On a GPU torchvision is for who asks for it alone: it decodes on the host, several times slower.
+
+    Args:
+        asked: The `--decoder` that was given; None for none.
+        device_type: Type of the device that the images are for, "cpu" or "cuda".
+
+    Raises:
+        BadInput: If it is DALI, which is not installed.
+    """
+    if asked == "torchvision":
+        return asked
+    with suppress(ImportError):  # where the package `nvidia` itself cannot be imported
+        if find_spec("nvidia") is not None and find_spec("nvidia.dali") is not None:
+            return "dali"
+    if asked is None and device_type == "cpu":
+        return "torchvision"
+    raise BadInput(
+        "NVIDIA DALI must be installed to decode images for a GPU, and is not; type: pip install 'sslticket[cuda13]' "
+        "(cuda12 for a driver of CUDA 12), or give --decoder torchvision to decode on the host, slower"
+    )
+
 
 MAX_FILE_BYTES = 2**28
 """Bytes of a file that are held in memory: no image needs more, and a file with holes may claim anything."""
@@ -40,7 +71,7 @@ def open_regular_file(path: Path) -> BinaryIO:
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "it is no regular file")
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    file = os.fdopen(os.open(path, os.O_RDONLY | NONBLOCKING), "rb")
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # another came in its place meanwhile
         file.close()
         raise OSError(errno.EINVAL, "it is no regular file")

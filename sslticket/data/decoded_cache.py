@@ -5,7 +5,6 @@ same bits whether its image was kept or is decoded anew. They lie in a file for 
 into their memory: the system's page cache is what holds them.
 """
 
-import fcntl
 import hashlib
 import io
 import logging
@@ -25,11 +24,17 @@ from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
+import psutil
 from PIL import Image
 
 from sslticket.data.decode import IMAGE_FORMATS, image_reader
 from sslticket.data.manifest import Manifest
 from sslticket.storage.files import cache_folder, file_lock
+
+try:
+    import fcntl  # filelock has no lock that several share
+except ImportError:  # on Windows, where nothing is kept
+    fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger("sslticket")
 
@@ -196,6 +201,8 @@ def open_cache(manifest: Manifest, channels: int, rules: str, budget: float | No
         budget: Bytes that all files of this host may take together; what does not fit is decoded anew each time. None
             for half of the memory and a quarter of the disk that are free, and only for lists that fit whole.
     """
+    if fcntl is None:
+        return None
     folder = cache_folder() / "decoded" / socket.gethostname()
     digest = hashlib.sha256(f"{manifest.root and manifest.root.resolve()}\n{channels}\n{rules}\n".encode())
     digest.update("\n".join(sorted(manifest.frame["file"])).encode("utf-8", "surrogateescape"))
@@ -241,7 +248,7 @@ def available_memory() -> int:
         for limit in _group_limits():
             with suppress(OSError, ValueError):  # "max" is no limit
                 found.append(int(limit.read_text()))
-    return min(found, default=0)
+    return min(found) if found else int(psutil.virtual_memory().available)
 
 
 def _group_limits() -> Iterable[Path]:

@@ -4,9 +4,12 @@ A batch is first what it is made of, then decoded images, then views. Several th
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -208,7 +211,7 @@ class ViewCutter:
         *,
         channels_last: bool,
     ) -> None:
-        """Prepare; for the arguments see `DaliDecoder`.
+        """Prepare; for the arguments see `FileDecoder`.
 
         Args:
             views: What is cut from each image.
@@ -288,3 +291,121 @@ class CutBatch(NamedTuple):
     decoded: DecodedBatch
     views: list[Tensor]
     cutting: list[Future[None]]
+
+
+class HostParts(NamedTuple):
+    """What decoding on the host is given by its loader, which has it for as long as it lives.
+
+    Attributes:
+        pool: Threads that cut views out of images.
+        sizes: Height and width of every image of the manifest, (N, 2) int32; 0 until they are known.
+        keep: Takes the row of each image that was decoded, and the image whole; None where nothing is kept.
+    """
+
+    pool: ThreadPoolExecutor
+    sizes: np.ndarray
+    keep: Callable[[int, np.ndarray], None] | None = None
+
+
+@dataclass(frozen=True)
+class FileDecoder(ABC):
+    """How image files become tensors.
+
+    Attributes:
+        views: What is cut from each image.
+        mean: Mean by channel, pixels from 0 to 1.
+        std: Standard deviation by channel, pixels from 0 to 1.
+        device: Where the tensors are wanted.
+        threads: Threads for reading and decoding.
+        channels_last: Memory format of the tensors.
+        encoded: Whether a batch spec holds the images' bytes; else they are read from its paths.
+    """
+
+    views: tuple[View, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    device: torch.device
+    threads: int
+    channels_last: bool = False
+    encoded: bool = False
+
+    @abstractmethod
+    def run(
+        self, get_batch: Callable[[int], BatchSpec], count: int, largest: int, parts: HostParts
+    ) -> Iterator[tuple[tuple[Tensor, ...], np.ndarray]]:
+        """Yield the views, (B, C, H, W) float32 each, and rows, (B,) int64, of the batches 0 to `count - 1`.
+
+        Args:
+            get_batch: What a batch is made of; called ahead of time, and each may be of another size.
+            count: Number of batches.
+            largest: Images in the largest batch.
+            parts: What decoding on the host needs.
+
+        Raises:
+            RuntimeError: At the first batch that has an image which cannot be read.
+        """
+
+    @abstractmethod
+    def refused(self, inputs: Sequence[np.ndarray]) -> list[int]:
+        """Find the positions of those images that are not decoded, among the `inputs` of a batch spec."""
+
+    @abstractmethod
+    def peek_sizes(self, inputs: Sequence[np.ndarray]) -> np.ndarray:
+        """Return height and width of images, upright, (N, 2), which are among the `inputs` of a batch spec.
+
+        Raises:
+            RuntimeError: If one of them has none.
+        """
+
+    @property
+    @abstractmethod
+    def rules(self) -> str:
+        """What decides which pixels an image has, besides its bytes: the decoder's name and version."""
+
+    @property
+    def decodes_on_gpu(self) -> bool:
+        """Whether a GPU decodes the images, and then makes the views."""
+        return False
+
+
+class Decoding(Protocol):
+    """Decodes on the host, a batch ahead: whole images, or the part that all views of an image lie in."""
+
+    def start(self, batch: BatchSpec) -> DecodedBatch:
+        """Begin to decode what of a batch is not kept, one batch at a time.
+
+        Raises:
+            RuntimeError: If one of the images has no size.
+        """
+
+    def finish(self, decoded: DecodedBatch) -> DecodedBatch:
+        """Wait for what was begun last.
+
+        Raises:
+            RuntimeError: If one of the images cannot be read.
+        """
+
+
+def cut_decoded(
+    decoding: Decoding, decoder: FileDecoder, get_batch: Callable[[int], BatchSpec], count: int, parts: HostParts
+) -> Iterator[tuple[tuple[Tensor, ...], np.ndarray]]:
+    """Yield batches whose images the host decodes, and whose views are cut from them; see `FileDecoder.run`."""
+    cutting, failure = deque[CutBatch](), None
+    cutter = ViewCutter(
+        decoder.views, decoder.mean, decoder.std, decoder.device, parts.pool, channels_last=decoder.channels_last
+    )
+    started = decoding.start(get_batch(0)) if count else None
+    for number in range(count + 1):
+        # While the batch before is used, this one is cut and the next one is decoded.
+        try:
+            if started is not None:
+                decoded, started = decoding.finish(started), None
+                cutting.append(cutter.begin(decoded, parts.keep))
+                if number + 1 < count:
+                    started = decoding.start(get_batch(number + 1))
+        except RuntimeError as error:
+            failure, started = error, None
+        while cutting and (len(cutting) > 1 or started is None):
+            yield cutter.finish(cutting.popleft())
+        if failure is not None:
+            raise failure

@@ -5,7 +5,6 @@ kept beside the runs: a search or an evaluation that finds other images in the f
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,12 +15,14 @@ from sslticket.data.datasets.base import display_name, path_safe
 from sslticket.data.decode import image_reader
 from sslticket.data.source import SPLIT_SEED, DataSource
 from sslticket.data.subset_lists import read_lines
-from sslticket.storage.files import atomic_write
+from sslticket.errors import BadInput
+from sslticket.storage.files import read_json, write_json
 
 _HASHED_IMAGES = 64  # images whose bytes distinguish two sets with the same names; a few milliseconds
 _KEPT_FOLDER = ".splits"
 """The folder beside the runs that lists are kept in; hidden, so that `runs/*` are runs."""
 _NAMED_IMAGES = 3  # images that a line names
+_MAX_KEPT_BYTES = 2**30
 
 
 def hash_images(source: DataSource, lists: Iterable[Path] = ()) -> str:
@@ -103,18 +104,15 @@ class KeptSplit:
     @classmethod
     def load(cls, file: Path) -> "KeptSplit | None":
         """Read a kept split; None where there is none, or a file that is none: it is only for telling changes."""
-        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-            first, *lines = file.read_text(encoding="utf-8").splitlines()
-            about = json.loads(first)
-            pairs = [json.loads(line) for line in lines]
-            train, held = ([str(name) for split, name in pairs if split == which] for which in ("train", "eval"))
+        with suppress(OSError, BadInput, TypeError, KeyError):
+            kept = read_json(file, most=_MAX_KEPT_BYTES)
             return cls(
-                dataset=str(about["dataset"]),
-                name=str(about["name"]),
-                images_hash=str(about["images_hash"]),
-                training=tuple(train),
-                evaluation=tuple(held),
-                seeded=about["seed"] is not None,
+                dataset=str(kept["dataset"]),
+                name=str(kept["name"]),
+                images_hash=str(kept["images_hash"]),
+                training=tuple(map(str, kept["training"])),
+                evaluation=tuple(map(str, kept["evaluation"])),
+                seeded=kept["seed"] is not None,
             )
         return None
 
@@ -137,11 +135,10 @@ class KeptSplit:
         """
         if self.find(out, self.name, self.images_hash) == self:
             return
+        about = {"dataset": self.dataset, "name": self.name, "images_hash": self.images_hash}
+        lists = {"training": list(self.training), "evaluation": list(self.evaluation)}
         seed = SPLIT_SEED if self.seeded else None
-        about = {"dataset": self.dataset, "name": self.name, "images_hash": self.images_hash, "seed": seed}
-        pairs = [*(("train", name) for name in self.training), *(("eval", name) for name in self.evaluation)]
-        with atomic_write(_kept_file(out, self.name, self.images_hash)) as temporary:
-            temporary.write_text("".join(f"{json.dumps(each)}\n" for each in (about, *pairs)), encoding="utf-8")
+        write_json(_kept_file(out, self.name, self.images_hash), {**about, "seed": seed, **lists})
 
     def note_of_change(self, out: Path) -> str:
         """Return a line on what has changed since a search in the same folder of runs; "" where nothing has.
@@ -188,13 +185,13 @@ def _count_images(names: Iterable[str], what: str) -> str:
 
 
 def _kept_file(out: Path, name: str, images_hash: str) -> Path:
-    return out / _KEPT_FOLDER / f"{path_safe(name) or 'folder'}-{images_hash}.jsonl"
+    return out / _KEPT_FOLDER / f"{path_safe(name) or 'folder'}-{images_hash}.json"
 
 
 def _kept_files(out: Path, name: str) -> Sequence[Path]:
     """The kept splits of folders of this name, the latest first."""
     digits = "[0-9a-f]" * 16
-    found = (out / _KEPT_FOLDER).glob(f"{path_safe(name) or 'folder'}-{digits}.jsonl")
+    found = (out / _KEPT_FOLDER).glob(f"{path_safe(name) or 'folder'}-{digits}.json")
     return sorted(found, key=lambda file: (-file.stat().st_mtime, file.name))
 
 

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from sslticket.data.datasets.base import SPLITS, Dataset, ImageArrays, Listing, 
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.datasets.folders import describe_left_out
 from sslticket.data.datasets.locate import DatasetLocation, MissingSplit, find_dataset
-from sslticket.data.decode import ImageKind, cached_image_array
+from sslticket.data.decode import Decoder, ImageKind, cached_image_array, choose_decoder
 from sslticket.data.manifest import ImageCounts, Manifest
 from sslticket.data.tar import TarReader
 from sslticket.data.unreadable import UnreadableImages, Verdicts, abbreviate_classes, log_unreadable
@@ -29,6 +29,7 @@ from sslticket.errors import BadInput
 if TYPE_CHECKING:
     import torch
 
+    from sslticket.data.decoded_images import FileDecoder
     from sslticket.data.loader import Loader, Sampler
 
 
@@ -168,8 +169,9 @@ def make_loader(
     max_bad_images: int,
     channels_last: bool = False,
     keep_decoded: float | None = None,
+    decoder: Decoder | None = None,
 ) -> "Loader":
-    """Make a loader of the source's images: from the device's own memory for arrays, through DALI for files.
+    """Make a loader of the source's images: from the device's own memory for arrays, through a decoder for files.
 
     Args:
         source: The images.
@@ -182,20 +184,27 @@ def make_loader(
         channels_last: Memory format of the batches.
         keep_decoded: Gigabytes of decoded image files that are kept, as `RuntimeConfig` has them. Where some are given,
             images for a CUDA device are decoded on the host.
+        decoder: What decodes image files; None for the machine's own, see `choose_decoder`.
 
     Raises:
-        BadInput: If more images are unreadable, or DALI is not installed.
+        BadInput: If more images are unreadable, or the decoder is not installed.
     """
     unreadable = UnreadableImages(source.dataset.name, max_bad_images, source.unreadable)
     mean, std = source.dataset.mean, source.dataset.std
-    # Imported here, so that a dry run, which only opens splits, needs neither torch nor DALI.
+    # Imported here, so that a dry run, which only opens splits, needs neither torch nor a decoder.
     if source.images is None:
-        from sslticket.data.dali_loader import DaliDecoder, DaliLoader
+        from sslticket.data.file_loader import FileLoader
 
         encoded, budget = bool(source.manifest.archives), None if keep_decoded is None else 1e9 * keep_decoded
-        decoder = DaliDecoder(views, mean, std, device, threads, channels_last, encoded, on_host=bool(keep_decoded))
-        return DaliLoader(
-            source.manifest, decoder, sampler, augment_seed=augment_seed, unreadable=unreadable, budget=budget
+        how = {"views": views, "mean": mean, "std": std, "device": device, "threads": threads}
+        how |= {"channels_last": channels_last, "encoded": encoded}
+        return FileLoader(
+            source.manifest,
+            _make_decoder(choose_decoder(decoder, device.type), how, on_host=bool(keep_decoded)),
+            sampler,
+            augment_seed=augment_seed,
+            unreadable=unreadable,
+            budget=budget,
         )
     from sslticket.data.loader import MemoryLoader
 
@@ -211,6 +220,17 @@ def make_loader(
         channels_last=channels_last,
         unreadable=unreadable,
     )
+
+
+def _make_decoder(name: Decoder, how: Mapping[str, Any], *, on_host: bool) -> "FileDecoder":
+    """The decoder of that name; neither is imported where the other decodes."""
+    if name == "dali":
+        from sslticket.data.dali_decoder import DaliDecoder
+
+        return DaliDecoder(**how, on_host=on_host)
+    from sslticket.data.torchvision_decoder import TorchvisionDecoder
+
+    return TorchvisionDecoder(**how)
 
 
 # Weights of red, green and blue in luma, ITU-R BT.601, as JPEG and every image library have it; in 16-bit fixed point.

@@ -34,7 +34,7 @@ from sslticket.data.manifest import Manifest
 from sslticket.data.tar import TarReader
 from sslticket.errors import BadInput
 from sslticket.escaping import escape_terminal
-from sslticket.storage.files import cache_folder, file_lock, read_bytes
+from sslticket.storage.files import NONBLOCKING, cache_folder, file_lock, read_bytes
 
 log = logging.getLogger("sslticket")
 
@@ -175,7 +175,7 @@ class VerdictCache:
                         path.touch()
                         continue
                     # Not blocking: a pipe that nobody reads is an error, and not waited for. Path.open has no opener.
-                    with open(path, "ab", opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK, 0o666)) as file:
+                    with open(path, "ab", opener=lambda p, flags: os.open(p, flags | NONBLOCKING, 0o666)) as file:
                         # After the last whole record of eight bytes, or line.
                         if path is self._readable_file:
                             file.truncate(file.tell() // 8 * 8)

@@ -420,8 +420,11 @@ class EvaluationPlan:
         """How a task's training of so many steps computes."""
         info = self.ticket_infos[task.path]
         ghost_batch = task.protocol.training_for(info.model).ghost_batch
-        steady = Supervised.cuda_graph_safe
-        return str(self.numerics.for_training(steps, size=info.parameters, steady=steady, ghost_batch=ghost_batch))
+        files = self.split_cache.get(task.protocol, info.channels).training.images is None
+        computes = self.numerics.for_training(
+            steps, size=info.parameters, steady=Supervised.cuda_graph_safe, ghost_batch=ghost_batch, files=files
+        )
+        return str(computes)
 
     def _samples_seen(self, task: EvalTask) -> int | None:
         """Source images that the weights of a task have seen: W_0, to which `reset` goes back, none; None: unknown."""

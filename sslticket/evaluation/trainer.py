@@ -484,7 +484,7 @@ class Evaluator:
             Diverged: If a loss is not finite.
         """
         engine, training, steps = self.engine, run.training, run.total_steps - run.start
-        numerics = str(engine.numerics_for(net, steps, training))
+        numerics = str(engine.numerics_for(net, steps, training, run.splits.training))
         manifest = run.splits.training.manifest
         if note := engine.fit_in_memory(net, training, self._memory.needs(run.protocol, run.model, run.splits)):
             self.progress.note(note)

@@ -306,45 +306,63 @@ def _make_ticket(part: _Part, network: _Network, origin: Origin) -> Ticket:
     Raises:
         BadInput: If the files do not fit the network or each other, or hold no mask or no finite weights.
     """
-    path, ours, matching = part.zeros.path, network.backbone.state_dict(), network.match(part.weights)
+    ours, matching = network.backbone.state_dict(), network.match(part.weights)
     for name, value in part.weights.state.items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
             raise BadInput(f"{part.weights.path} holds a {name} that is not finite; give another checkpoint")
     weights: StateDict = matching.rename(part.weights.state, ours)
-    if odd := next(
-        (name for name in prunable_weights(network.backbone) if not weights[name].is_floating_point()), None
-    ):
-        raise BadInput(f"{part.weights.path} holds {odd} as {weights[odd].dtype}; give one with float weights")
-    own = matching if part.zeros is part.weights or not part.zeros.state else network.match(part.zeros)
-    head = {} if matching.head is None else _tensors_of(matching.head, part.weights.state)
-    their_head = None if own.head is None else f"{own.head}.weight"
-    if part.masks is not None:
-        mask = network.mask_of(part.masks, own, path)
-        head_mask = part.masks.get(their_head) if their_head is not None else None
-    else:
-        zeros = own.rename(part.zeros.state, ours)
-        mask = Mask({name: zeros[name] != 0 for name in prunable_weights(network.backbone)})
-        head_mask = part.zeros.state[their_head] != 0 if their_head is not None else None
-        if mask.density == 1:
-            raise BadInput(
-                f"{path} has no mask and no weight of {network.model} in it is 0, so it is no sparse checkpoint; give "
-                "the one with the mask, and this one with --early if it holds W_k"
-            )
+    prunable = prunable_weights(network.backbone)
+    for name in prunable:
+        if not weights[name].is_floating_point():
+            raise BadInput(f"{part.weights.path} holds {name} as {weights[name].dtype}; give one with float weights")
+    mask, head_mask = _masks_of(part, network, matching)
     if part.dense:
         mask, head_mask = Mask.ones_like(weights, list(mask)), None
-    for name, layer in mask.items():
-        if layer.shape != weights[name].shape:
-            shapes = f"{tuple(layer.shape)} and {tuple(weights[name].shape)}"
-            raise BadInput(f"{path} has a mask of another shape than its weight {name}: {shapes}; give one network's")
-    came = {"dataset": UNKNOWN, "objective": UNKNOWN, "data_hash": UNKNOWN, "commit": "", "versions": {}, **part.came}
-    said = {"dataset": origin.dataset, "objective": origin.objective, "seed": origin.seed}
-    said |= {"rewind_samples": None if came["weights"] == "initial" else origin.rewind_samples}
-    came |= {name: value for name, value in said.items() if value is not None}
+    head = {} if matching.head is None else _tensors_of(matching.head, part.weights.state)
+    whole = {**weights, **({"head": head["weight"]} if head else {})}
+    for name, layer in {**mask, **({} if head_mask is None or not head else {"head": head_mask})}.items():
+        if layer.shape != whole[name].shape:
+            raise BadInput(
+                f"{part.zeros.path} has a mask of another shape than its weight {name}: {tuple(layer.shape)} and "
+                f"{tuple(whole[name].shape)}; give files of one network"
+            )
+    came = _provenance_of(part, network, origin)
     if head:
         came["classes"] = len(head["weight"])
         if head_mask is not None and not bool(head_mask.all()):
             head["weight"] = head["weight"].where(head_mask, 0)
             came |= {"head_kept": int(head_mask.sum()), "head_total": head_mask.numel()}
+    data = {"is": "Data", "dataset": came["dataset"], **part.tree.get("data", {}), **network.images}
+    recipe = {"model": network.model, "objective": {"is": came["objective"]}, "fit": {"is": UNKNOWN}, **part.tree}
+    if dense := [name.removesuffix(".weight") for name in prunable if name not in mask]:
+        recipe["search"] = {**recipe["search"], "exclude": dense}
+    level = 1 if part.level is None else part.level
+    recipe |= {"data": data}
+    return Ticket.from_dense_weights(mask, weights, level=level, recipe=recipe, provenance=came, head=head)
+
+
+def _masks_of(part: _Part, network: _Network, matching: Matching) -> tuple[Mask, Tensor | None]:
+    """The mask by the network's names, and that of the classification layer where there is one."""
+    own = matching if part.zeros is part.weights or not part.zeros.state else network.match(part.zeros)
+    head = None if own.head is None else f"{own.head}.weight"
+    if part.masks is not None:
+        return network.mask_of(part.masks, own, part.zeros.path), part.masks.get(head) if head else None
+    zeros = own.rename(part.zeros.state, network.backbone.state_dict())
+    mask = Mask({name: zeros[name] != 0 for name in prunable_weights(network.backbone)})
+    if mask.density == 1:
+        raise BadInput(
+            f"{part.zeros.path} has no mask and no weight of {network.model} in it is 0, so it is no sparse "
+            "checkpoint; give the one with the mask, and this one with --early if it holds W_k"
+        )
+    return mask, part.zeros.state[head] != 0 if head else None
+
+
+def _provenance_of(part: _Part, network: _Network, origin: Origin) -> dict[str, Any]:
+    """What is known of a ticket's origin, and a list of what is not."""
+    came = {"dataset": UNKNOWN, "objective": UNKNOWN, "data_hash": UNKNOWN, "commit": "", "versions": {}, **part.came}
+    said = {"dataset": origin.dataset, "objective": origin.objective, "seed": origin.seed}
+    said |= {"rewind_samples": None if came["weights"] == "initial" else origin.rewind_samples}
+    came |= {name: value for name, value in said.items() if value is not None}
     if network.parts:
         came["parts"] = dict(network.parts)
     known = came | dict(network.images) | ({} if part.level is None else {"level": part.level})
@@ -353,16 +371,7 @@ def _make_ticket(part: _Part, network: _Network, origin: Origin) -> Ticket:
         "unknown": [name for name in (*_SAYABLE, "images") if known.get(name, UNKNOWN) == UNKNOWN],
         "by": library_versions(),
     }
-    data = {"is": "Data", "dataset": came["dataset"], **part.tree.get("data", {}), **network.images}
-    recipe = {"model": network.model, "objective": {"is": came["objective"]}, "fit": {"is": UNKNOWN}, **part.tree}
-    return Ticket.from_dense_weights(
-        mask,
-        weights,
-        level=1 if part.level is None else part.level,
-        recipe=recipe | {"data": data},
-        provenance=came,
-        head=head,
-    )
+    return came
 
 
 def _tensors_of(layer: str, state: Mapping[str, Tensor]) -> StateDict:

@@ -1,6 +1,7 @@
 """The processes that a launcher started for one command: they meet before anything else, and end together."""
 
 import os
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,21 @@ def local_world_size() -> int:
     """How many of them are on this machine; a single one is alone, whatever its environment says."""
     value = os.environ.get("LOCAL_WORLD_SIZE", "1")
     return max(1, int(value)) if world_size() > 1 and value.isdecimal() else 1
+
+
+def usable_cores() -> int:
+    """How many of the machine's processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_system() -> None:
+    """Whether the system is one on which trainings can be stopped, and folders shared by several processes.
+
+    Raises:
+        BadInput: If it is Windows, naming what to do.
+    """
+    if sys.platform == "win32":
+        raise BadInput("sslticket runs on Linux and macOS, not on Windows itself; install it in WSL, which is a Linux")
 
 
 def separate_launch_note() -> str:

@@ -15,8 +15,12 @@ from types import FrameType
 from typing import NamedTuple, NoReturn
 
 # SLURM's and LSF's warnings are the user's to choose among USR1 and USR2; HUP is a terminal that is closed.
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGXCPU)
-REQUEUE_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+STOP_SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGXCPU")
+    if hasattr(signal, name)  # on Windows the first alone
+)
+REQUEUE_SIGNALS = tuple(number for number in STOP_SIGNALS if number.name != "SIGHUP")
 """Those of a time limit or a preemption: nobody has changed their mind about the work."""
 REQUEUE_EXIT = 75
 """The exit code of work that such a signal has ended and that the same command goes on with: EX_TEMPFAIL of

@@ -17,6 +17,7 @@ more than one layer, as the stream of a residual network is, all of its channels
 
 import copy
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -389,11 +390,8 @@ def _generators() -> tuple[bytes, Any]:
 
 def _chains_of(graph: fx.Graph, modules: dict[str, nn.Module]) -> list[_Chain]:
     """The chains of one graph."""
-    calls: dict[str, int] = {}
-    for node in graph.nodes:
-        if node.op == "call_module":
-            calls[node.target] = calls.get(node.target, 0) + 1
-    once = {path for path, count in calls.items() if count == 1 and _is_bare(modules[path])}
+    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
+    once = {cast(str, path) for path, count in calls.items() if count == 1 and _is_bare(modules[cast(str, path)])}
     found = (
         _chain(node, modules, once)
         for node in graph.nodes

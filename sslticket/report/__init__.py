@@ -1,5 +1,6 @@
 """Rows in; one page, figures and tables out; tickets are never opened here."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import zip_longest
@@ -119,10 +120,22 @@ def _figure_files(content: "Content", kind: str, width: float) -> Iterator[tuple
 
     for chart in content.charts():
         yield (
-            figures.figure_filename(chart.name, kind),
+            figures.figure_filename(_told_name(chart.name, chart.title), kind),
             figures.figure_bytes(figures.draw_charts([chart], content.styles, width), kind),
             vega.chart_spec(chart, content.styles),
         )
     for heat in content.heat_maps():
-        name = figures.figure_filename(heat.name, kind)
+        name = figures.figure_filename(_told_name(heat.name, heat.title), kind)
         yield name, figures.figure_bytes(figures.draw_heat_map(heat, width), kind), vega.heat_spec(heat)
+
+
+def _told_name(name: str, title: str) -> str:
+    """A name that says what is shown: of those with a number at the end, the words of the title."""
+    if (plain := re.sub(r"(-\d+)+$", "", name)) == name or re.fullmatch(r"transfer-.*", name):
+        return name
+    words = re.sub(r"[^\w.%]+", "-", title).strip("-")
+    return f"{plain}-{words}"[:_MAX_NAME]
+
+
+_MAX_NAME = 140
+"""Letters of a figure's name."""

@@ -5,6 +5,7 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from sslticket.report.text import format_percent
@@ -25,8 +26,11 @@ DARK_COLOURS = (
 )
 """The same for a dark screen."""
 RANDOM_COLOUR = "#6b7280"
-TINTS = (0.0, 0.35, 0.6)
-"""Shares of black, on a dark screen of white, with which the colours of series of one objective are mixed."""
+TINTS: tuple[float | None, ...] = (None, 13.0, 3.05, 8.0, 0.0)
+"""How series of one objective differ: its colour; mixed with black or white until its contrast with what is behind is
+so high (WCAG 2.2: at least 3 can be seen); or, where that is 0, with grey."""
+CARDS = ("#ffffff", "#161b22")
+"""What is behind the series, on paper and on a dark screen."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 _TICKET_DASHES = ("", "10 3", "16 3 3 3", "4 2")
 """Lines of several tickets of one objective."""
@@ -69,8 +73,44 @@ class SeriesStyle:
     def hex(self) -> str:
         """Its colour on white paper, "#0072b2"."""
         base = RANDOM_COLOUR if self.colour is None else COLOURS[self.colour]
-        parts = (round((1 - TINTS[self.tint]) * int(base[at : at + 2], 16)) for at in (1, 3, 5))
-        return "#" + "".join(f"{part:02x}" for part in parts)
+        return tinted(base, self.tint, CARDS[0])
+
+
+def luminance(colour: str) -> float:
+    """The relative luminance of "#0072b2" (WCAG 2.2)."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast of two colours, from 1 to 21 (WCAG 2.2)."""
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@cache
+def tinted(colour: str, tint: int, card: str) -> str:
+    """A colour in one of TINTS, on a card."""
+    wanted = TINTS[tint]
+    if wanted is None:
+        return colour
+    if wanted == 0:
+        return _mixed(colour, "#787c82", 0.6)
+    fainter, stronger = ("#ffffff", "#000000") if luminance(card) > 0.5 else ("#000000", "#ffffff")
+    own = contrast(colour, card)
+    end = stronger if wanted > own else fainter
+    # The nearest of a hundred shares; where a colour is as faint as may be, it stays.
+    shares = [share / 100 for share in range(101)]
+    enough = [share for share in shares if contrast(_mixed(colour, end, share), card) >= wanted]
+    return _mixed(colour, end, (min if end == stronger else max)(enough)) if enough else colour
+
+
+def _mixed(colour: str, other: str, share: float) -> str:
+    parts = (
+        round((1 - share) * int(colour[at : at + 2], 16) + share * int(other[at : at + 2], 16)) for at in (1, 3, 5)
+    )
+    return "#" + "".join(f"{part:02x}" for part in parts)
 
 
 def objective_colour(objective: str) -> int:
@@ -126,7 +166,8 @@ def assign_styles(
             marker_uses[each][place] += 1
         dash = _CONTROL_DASHES.get(control, "")
         if control == "ticket":
-            dash = _REPEATED_DASH if tickets in seen else _TICKET_DASHES[variant % len(_TICKET_DASHES)]
+            dash = _TICKET_DASHES[variant // len(TINTS) % len(_TICKET_DASHES)]
+            dash = _REPEATED_DASH if tickets in seen else dash
             seen.add(tickets)
         hollow = control not in ("ticket", "random")
         found[name] = SeriesStyle(first + number, colour, MARKERS[place], dash, hollow, variant % len(TINTS))

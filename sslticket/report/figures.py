@@ -104,8 +104,8 @@ def draw_charts(
                     ncols=_legend_columns(names, letters),
                 )  # fmt: skip
         if footer:
-            lines = "\n".join(textwrap.wrap(footer, int(14 * width * across)))
-            figure.supxlabel(lines, x=0.01, ha="left", fontsize=8)
+            words = "\n".join(textwrap.wrap(footer, int(14 * width * across)))
+            figure.supxlabel(words, x=0.01, ha="left", fontsize=8)
     return figure
 
 

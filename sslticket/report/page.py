@@ -21,6 +21,7 @@ from sslticket.escaping import escape_html, escape_terminal, json_for_script
 from sslticket.report import naming, stats, text, verdicts
 from sslticket.report.chart import (
     BADGES,
+    CARDS,
     COLOURS,
     DARK_COLOURS,
     MAX_SERIES,
@@ -31,6 +32,7 @@ from sslticket.report.chart import (
     direct_labels,
     format_count,
     format_duration,
+    tinted,
 )
 from sslticket.report.content import Content, Panel, kind_title
 from sslticket.report.sections.scores import COST_AXES, COST_NAMES, fullest_map_index
@@ -228,8 +230,12 @@ def _style_sheet(styles: Mapping[str, SeriesStyle]) -> str:
         for style in styles.values()
     ]
     light, dark = (
-        "".join(f"--c{number}:{colour};" for number, colour in enumerate(colours))
-        for colours in (COLOURS, DARK_COLOURS)
+        "".join(
+            f"--c{number}{f't{tint}' * bool(tint)}:{tinted(colour, tint, card)};"
+            for tint in range(len(TINTS))
+            for number, colour in enumerate(colours)
+        )
+        for colours, card in zip((COLOURS, DARK_COLOURS), CARDS, strict=True)
     )
     palette = f":root{{{light}}}@media (prefers-color-scheme: dark){{:root{{{dark}}}}}"
     # Bands of many series would hide the lines.
@@ -239,8 +245,8 @@ def _style_sheet(styles: Mapping[str, SeriesStyle]) -> str:
 
 def _css_colour(style: SeriesStyle) -> str:
     """A series' colour in words of the style sheet, which has others on a dark screen."""
-    base = "var(--random)" if style.colour is None else f"var(--c{style.colour})"
-    return f"color-mix(in srgb,{base},var(--mixed) {100 * TINTS[style.tint]:g}%)" if style.tint else base
+    tint = f"t{style.tint}" if style.tint else ""
+    return "var(--random)" if style.colour is None else f"var(--c{style.colour}{tint})"
 
 
 def _mean_percent(row: dict[Any, Any]) -> str:
@@ -509,7 +515,7 @@ def _trainings_json(content: Content) -> str:
     numbers = zip(*(scores[key].tolist() for key in ("unit", "search_seed", "replicate", "seed", "top1")), strict=True)
     for how, key, (unit, search_seed, replicate, seed, top1) in zip(hows, keys, numbers, strict=True):
         search = search_seed if unit.startswith("search") else replicate
-        search = int(search) if search == search and search is not None and search is not pd.NA else None
+        search = None if pd.isna(search) else int(search)
         training = [search, int(seed), top1, makings.setdefault(how, len(makings))]
         means.setdefault(key, []).append(training)
     ordered = [means[tuple(row)] for row in content.summary[_MEAN_KEYS].itertuples(index=False)]

@@ -92,7 +92,8 @@ def _all_deals(first: FloatArray, second: FloatArray) -> FloatArray:
     differences = np.round(np.einsum("...v,dv->...d", values, weights), 12)
     seen = differences[..., :1]
     beyond = np.minimum((differences >= seen).mean(axis=-1), (differences <= seen).mean(axis=-1))
-    return np.minimum(1.0, 2 * beyond)
+    found: FloatArray = np.minimum(1.0, 2 * beyond)
+    return found
 
 
 def _drawn_deals(first: FloatArray, second: FloatArray) -> FloatArray:

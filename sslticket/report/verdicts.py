@@ -30,14 +30,14 @@ class Sparsest(NamedTuple):
         wins: Whether it is winning there; None where no random ticket of this density was measured.
         matching: All densities at which the series matches.
         between: Densities above it at which the series does not match.
-        by_seed: The same density of each search alone, by its seed; NaN where it matches nowhere.
+        by_seed: The same density of each search alone, by its seed or name; NaN where it matches nowhere.
     """
 
     density: float
     wins: bool | None
     matching: tuple[float, ...]
     between: tuple[float, ...]
-    by_seed: Mapping[int, float]
+    by_seed: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def judge_panel(searches: pd.DataFrame) -> dict[str, Verdict]:
         Verdicts by series; none of series without sparse tickets or without a dense network to compare with.
     """
     values: dict[str, dict[float, dict[str, float]]] = {}
-    about: dict[str, dict[str, Any]] = {}
+    about: dict[str, Mapping[Any, Any]] = {}
     for row in searches[["series", "density", "unit", "top1", *_FACTS]].to_dict("records"):
         values.setdefault(row["series"], {}).setdefault(row["density"], {})[row["unit"]] = row["top1"]
         about[row["series"]] = row
@@ -103,7 +103,7 @@ def judge_panel(searches: pd.DataFrame) -> dict[str, Verdict]:
 _FACTS = ("control", "objective", "source", "search", "variant", "head", "numerics")
 
 
-def _other_dense(own: Mapping[str, Any], names: Sequence[str], about: Mapping[str, Mapping[str, Any]]) -> str:
+def _other_dense(own: Mapping[Any, Any], names: Sequence[str], about: Mapping[str, Mapping[Any, Any]]) -> str:
     """The supervised tickets whose dense network stands in, of those with this head and these numerics; "" for none."""
     same = ("ticket", "supervised", own["head"], own["numerics"])
     alike = [
@@ -140,7 +140,8 @@ def _verdict(
             above = means[sparsest] - _mean(random[sparsest])
             margin = _tolerance(kind, random[sparsest])
             wins = None if math.isnan(margin) else above > margin + _ROUNDING
-        found[kind] = Sparsest(sparsest, wins, tuple(matching), between, _by_seed(own, dense, tolerance))
+        alone = _by_seed(own, dense, tolerance)
+        found[kind] = Sparsest(sparsest, wins, tuple(sorted(matching, reverse=True)), between, alone)
     return Verdict(series, middle, dense_of, len(dense), found)
 
 
@@ -158,15 +159,15 @@ def _mean(values: Mapping[str, float]) -> float:
 
 def _by_seed(
     own: Mapping[float, Mapping[str, float]], dense: Mapping[str, float], tolerance: float
-) -> dict[int, float]:
+) -> dict[str, float]:
     """The sparsest that matches, of each search alone with its own dense network."""
-    found: dict[int, float] = {}
+    found: dict[str, float] = {}
     for unit, top1 in dense.items():
         measured = [density for density, each in own.items() if unit in each]
         if measured:
             matching = [each for each in measured if own[each][unit] >= top1 - tolerance - _ROUNDING]
-            found[int(unit.split()[-1])] = min(matching, default=math.nan)
-    return dict(sorted(found.items()))
+            found[unit.split()[-1]] = min(matching, default=math.nan)
+    return dict(sorted(found.items(), key=lambda each: (len(each[0]), each[0])))
 
 
 def verdict_lines(verdicts: Mapping[str, Verdict]) -> list[list[str]]:
@@ -188,7 +189,7 @@ VERDICT_HEAD = ["Series", "Dense network", "Within one standard error", "By seed
 def _cells(verdict: Verdict, kind: Tolerance) -> list[str]:
     found = verdict.found.get(kind)
     if found is None:
-        return ["one search has no standard error", text.MISSING]
+        return ["one search: no error", text.MISSING]
     if math.isnan(found.density):
         return ["does not match", _seed_words(found.by_seed)]
     between = ", ".join(f"{text.format_percent(each)}%" for each in found.between)
@@ -200,14 +201,14 @@ def _verdict_word(found: Sparsest) -> str:
     return {True: "winning", False: "matching, not above random tickets", None: "matching"}[found.wins]
 
 
-def _seed_words(by_seed: Mapping[int, float]) -> str:
-    """The density of each seed: "0: 25%, 1: none"; a range of many."""
+def _seed_words(by_seed: Mapping[str, float]) -> str:
+    """The seeds of each density: "6.25%: 1; 25%: 0, 4; none: 2"; nothing of one search."""
     if len(by_seed) < 2:
         return text.MISSING
-    return ", ".join(
-        f"{seed}: {'none' if math.isnan(density) else f'{text.format_percent(density)}%'}"
-        for seed, density in by_seed.items()
-    )
+    found: dict[str, list[str]] = {}
+    for seed, density in sorted(by_seed.items(), key=lambda each: (math.isnan(each[1]), each[1])):
+        found.setdefault("none" if math.isnan(density) else f"{text.format_percent(density)}%", []).append(seed)
+    return "; ".join(f"{words}: {', '.join(seeds)}" for words, seeds in found.items())
 
 
 def describe_verdict(verdict: Verdict) -> str:

@@ -285,6 +285,7 @@ class SearchWork:
                     size=state_entries(recipe.model, dataset.channels, views[0].size),
                     steady=objective.cuda_graph_safe,
                     ghost_batch=training.ghost_batch,
+                    files=dataset.kind == "files",
                 )
             )
         return cls(

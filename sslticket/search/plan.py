@@ -70,6 +70,7 @@ class TrainingImages:
         whole: The number of images of which a subset was taken, or the labelled ones of them where the objective draws
             from two streams; None where no subset was taken.
         split: Which images of a folder of one's own are for training and which for evaluation; None for other sets.
+        some_classes: Whether only some of the classes are trained on.
     """
 
     source: DataSource
@@ -85,6 +86,7 @@ class TrainingImages:
     about: bool = False
     whole: int | LabelledStream | None = None
     split: KeptSplit | None = None
+    some_classes: bool = False
 
     @classmethod
     def open(cls, recipe: Recipe, runtime: RuntimeConfig, *, dry_run: bool = False) -> "TrainingImages":
@@ -114,7 +116,7 @@ class TrainingImages:
         measured = _num_evaluation_images(evaluation, true.classes)
         chosen, full = replace(opened, manifest=true), opened.manifest
         found = cls._with_labels(recipe, chosen, one, full, evaluation=measured, half=half, identity=identity)
-        return replace(found, split=split)
+        return replace(found, split=split, some_classes=len(true.classes) < len(full.classes))
 
     @classmethod
     def _made_up(cls, recipe: Recipe, runtime: RuntimeConfig) -> "TrainingImages":
@@ -599,6 +601,7 @@ def plan_search(
         size=state_size(backbone),
         steady=objective.cuda_graph_safe,
         ghost_batch=recipe.training.ghost_batch,
+        files=images.source.images is None,
     )
     return SearchPlan(
         recipe,

@@ -69,7 +69,7 @@ def run_search(
         )
     notes, finished = [], plan.levels in there[0]
     if engine.is_main_process and not finished:
-        numerics = str(engine.numerics_for(network, plan.total_steps, recipe.training))
+        numerics = str(engine.numerics_for(network, plan.total_steps, recipe.training, plan.images.source))
         notes.append(resumption_differences(run_dir, there[0], numerics=numerics, device=engine.device_name))
     if finished and (changed := run_dir.changed_parts()):
         notes.append(
@@ -200,7 +200,7 @@ def _noting_divergence(
             yield last
     except Diverged as error:
         if engine.is_main_process:
-            numerics = str(engine.numerics_for(network, plan.total_steps, plan.recipe.training))
+            numerics = str(engine.numerics_for(network, plan.total_steps, plan.recipe.training, plan.images.source))
             row = DivergedRow(
                 **plan.row_fields(last or Ticket.load(plan.run_dir.initial_path)),
                 device=engine.device_name,

@@ -75,7 +75,7 @@ class SearchRunner:
         """
         self._plan, self._engine, self.network, self._wrapped = plan, engine, network, wrapped
         self._run_dir, self._monitor, self._progress = plan.run_dir, monitor, progress
-        numerics = str(engine.numerics_for(network, plan.total_steps, plan.recipe.training))
+        numerics = str(engine.numerics_for(network, plan.total_steps, plan.recipe.training, plan.images.source))
         self._computing = self._computed = {"device": engine.device_name, "numerics": numerics}
         self._scorer = Scorer(plan, engine, network, progress)
         self._step = 0

@@ -24,6 +24,8 @@ os.umask(_UMASK)
 _ABANDONED_AFTER = 3600.0  # seconds without a write
 _TEMPORARY_SUFFIX = re.compile(r"[^/]+\.\d+\.part")
 
+NONBLOCKING: int = getattr(os, "O_NONBLOCK", 0)
+"""The flag by which opening a pipe waits for nobody; Windows has no such pipes."""
 MAX_JSON_BYTES = 1 << 22
 """Bytes of a JSON file, unless more are allowed: ten times the longest recipe's."""
 _MAX_DEPTH = 32  # of JSON: a recipe is nested six times
@@ -182,13 +184,9 @@ def _remove_if_abandoned(path: Path) -> None:
 
 def process_exists(pid: int) -> bool:
     """Whether there is such a process on this machine."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
+    import psutil  # a signal would tell, too, but on Windows end it
+
+    return bool(psutil.pid_exists(pid))
 
 
 @contextmanager
@@ -224,7 +222,7 @@ def open_regular(path: Path) -> Iterator[tuple[BinaryIO, int]]:
 
 
 def _nonblocking_opener(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
+    return os.open(path, flags | NONBLOCKING)
 
 
 def read_bytes(path: Path, most: int) -> bytes:

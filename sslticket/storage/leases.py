@@ -13,7 +13,6 @@ on with its work all the same: two then write the same whole file, and nothing i
 machines whose file system does not share locks take an abandoned lease in the same moment.
 """
 
-import fcntl
 import json
 import os
 import socket
@@ -330,20 +329,22 @@ def _held(descriptor: int, path: Path, here: Holder, *, locked: bool) -> Held:
 
 def _lock(descriptor: int, path: Path, *, patience: float = 0.0) -> bool:
     """Locks a lease, if its lock is free or gets free within so many seconds."""
+    from filelock import lock_descriptor  # takes a while, and few commands take leases
+
     end = time.monotonic() + patience
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except (BlockingIOError, PermissionError):  # the latter on some network file systems
-            if time.monotonic() >= end:
-                return False
-            time.sleep(0.01)
+            with suppress(PermissionError):  # how some network file systems say that another has it
+                if lock_descriptor(descriptor, blocking=False):
+                    return True
         except OSError as error:
             why = one_line(error)
             raise BadInput(
                 f"{path.parent} is on a file system that locks no files ({why}); give another folder with --out"
             ) from error
+        if time.monotonic() >= end:
+            return False
+        time.sleep(0.01)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

@@ -4,6 +4,7 @@ Time left is that of all that the command does, by what this run has measured of
 sparse steps do, and none is taken for cheaper before measured ones say so.
 """
 
+import math
 import sys
 import time
 from bisect import bisect_left
@@ -221,9 +222,16 @@ class Lines:
 
     interval = _LINE_SECONDS
 
-    def __init__(self, file: Path | None = None) -> None:
-        """Appends to a file; None for standard error."""
+    def __init__(self, file: Path | None = None, *, looks: bool = True) -> None:
+        """Takes where they go.
+
+        Args:
+            file: File to which they are appended; None for standard error.
+            looks: Whether there are more than notes.
+        """
         self._file = file
+        if not looks:
+            self.interval = math.inf
 
     def show(self, look: Look) -> None:
         """See `Sink`."""

@@ -4,7 +4,7 @@ import dataclasses
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -48,7 +48,7 @@ from sslticket.training.network import MaskedNetwork
 from sslticket.training.numerics import Numerics, compile_network, graph_class_for, is_compiled, state_size
 from sslticket.training.progress import Progress, StatusFileTracker, Tracker
 from sslticket.training.trackers import TrackerSet
-from sslticket.training.trial import TRIAL_FROM_STEPS, Kernels, Trial
+from sslticket.training.trial import TRIAL_FROM_STEPS, Kernels, Trial, float32_passes
 
 _SAME_FLAGS_FIX = "give the same flags to every process"
 _PER_MACHINE_FIELDS = (
@@ -191,11 +191,20 @@ class Engine:
         """How trainings compute here, before their length is known."""
         return Numerics.resolve(self.runtime, self.precision)
 
-    def numerics_for(self, network: MaskedNetwork, steps: int, training: TrainConfig | None = None) -> Numerics:
-        """How a network's training of so many steps in all computes here."""
-        ghost_batch = None if training is None else training.ghost_batch
+    def numerics_for(
+        self,
+        network: MaskedNetwork,
+        steps: int,
+        training: TrainConfig | None = None,
+        source: DataSource | None = None,
+    ) -> Numerics:
+        """How a network's training of so many steps in all, on images of this source, computes here."""
         return self.numerics.for_training(
-            steps, size=state_size(network.backbone), steady=network.objective.cuda_graph_safe, ghost_batch=ghost_batch
+            steps,
+            size=state_size(network.backbone),
+            steady=network.objective.cuda_graph_safe,
+            ghost_batch=None if training is None else training.ghost_batch,
+            files=source is not None and source.images is None,
         )
 
     @property
@@ -329,6 +338,7 @@ class Engine:
             threads=self.runtime.decode_threads,
             max_bad_images=self.runtime.max_bad_images,
             keep_decoded=self.runtime.keep_decoded,
+            decoder=self.runtime.decoder,
             channels_last=channels_last,
         )
         if isinstance(loader, MemoryLoader):
@@ -360,7 +370,7 @@ class Engine:
         """
         settled = Kernels()
         if earlier is not None:
-            settled = Kernels(channels_last=earlier.channels_last, compiled=earlier.compiled)
+            settled = Kernels(channels_last=earlier.channels_last, compiled=earlier.compiled, float32=earlier.float32)
         if self.accelerator.device.type != "cpu" or self.runtime.exact or steps < TRIAL_FROM_STEPS:
             return settled
         if (found := self.broadcast(Kernels.read(path) if self.is_main_process else None)) is not None:
@@ -407,7 +417,10 @@ class Engine:
             compile_for=steps if may_compile else 0,
             compaction=compaction,
         )
-        chosen, note = self.broadcast(trial.choose(self.accelerator))
+        chosen, note = trial.choose(self.accelerator)
+        if earlier is None and self.runtime.fast and self.precision == "bf16" and not self.numerics.compiled:
+            chosen = trial.choose_precision(self.accelerator, chosen)
+        chosen, note = self.broadcast((dataclasses.replace(chosen, float32=chosen.float32 or settled.float32), note))
         if self.is_main_process:
             chosen.write(path)
             if note:
@@ -450,21 +463,22 @@ class Engine:
             network.to(memory_format=torch.channels_last)
         if numerics.compiled or self.kernels.compiled:
             compile_network(network)
-        with warnings.catch_warnings():
-            # Newer torch has another name for it, which older ones and accelerate do not know.
-            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-            with _hide_environment():
-                free_ended(self.accelerator.device, but=network)
-                # Told where it goes, accelerate looks for no sharded tensors: it would import a second's code to.
-                wrapped: torch.nn.Module = self.accelerator.prepare_model(network, device_placement=True)
-        try:
-            yield wrapped
-        finally:
-            self.kernels = Kernels()
-            # Not accelerate's `free_memory`, which looks through all objects of the process for cycles.
-            self.accelerator._models.clear()
-            note_ended(network)
-            distributed.reset_batchnorm(network)
+        with float32_passes(self.accelerator) if self.kernels.float32 else nullcontext():
+            with warnings.catch_warnings():
+                # Newer torch has another name for it, which older ones and accelerate do not know.
+                warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+                with _hide_environment():
+                    free_ended(self.accelerator.device, but=network)
+                    # Told where it goes, accelerate looks for no sharded tensors: it would import a second's code to.
+                    wrapped: torch.nn.Module = self.accelerator.prepare_model(network, device_placement=True)
+            try:
+                yield wrapped
+            finally:
+                self.kernels = Kernels()
+                # Not accelerate's `free_memory`, which looks through all objects of the process for cycles.
+                self.accelerator._models.clear()
+                note_ended(network)
+                distributed.reset_batchnorm(network)
 
     def make_loop(
         self,

@@ -18,6 +18,7 @@ from sslticket.config import runtime
 from sslticket.config.recipe import Precision, Recipe
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, Adam, TrainConfig
+from sslticket.data.decode import Decoder, choose_decoder
 from sslticket.data.loader import Batch, Loader, MemoryLoader
 from sslticket.pruning import pruned_model
 from sslticket.training.network import MaskedNetwork, PassCounter
@@ -43,6 +44,8 @@ class Numerics:
         channels_last: Whether images and weights lie in memory in NHWC order.
         compiled: Whether network, heads and slow copies run as torch.compile makes them; None where that pays.
         host_decoded: Whether the host decodes images for a GPU, whose own decoder rounds otherwise.
+        decoder: What decodes image files; before a training's images are known what was asked for, and None where
+            nothing was, or there are no files.
         environment: Variables that change rounding, as "NAME=value", see `sslticket.config.runtime`.
     """
 
@@ -51,6 +54,7 @@ class Numerics:
     channels_last: bool = False
     compiled: bool | None = False
     host_decoded: bool = False
+    decoder: Decoder | None = None
     environment: tuple[str, ...] = ()
 
     @classmethod
@@ -58,7 +62,7 @@ class Numerics:
         """The numerics of a machine's settings on the device at hand; what they leave open is fast on CUDA.
 
         Args:
-            settings: The settings; `exact`, `fast`, `channels_last`, `compile` and `keep_decoded` matter.
+            settings: The settings; `exact`, `fast`, `channels_last`, `compile`, `keep_decoded` and `decoder` matter.
             precision: The precision that was given; None for the device's own.
 
         Raises:
@@ -73,10 +77,13 @@ class Numerics:
             channels_last=fast if settings.channels_last is None else settings.channels_last,
             compiled=(None if fast else False) if settings.compile is None else settings.compile,
             host_decoded=_device_type() == "cuda" and bool(settings.keep_decoded),
+            decoder=settings.decoder,
             environment=runtime.rounding_variables(_device_type()),
         )
 
-    def for_training(self, steps: int, *, size: int, steady: bool, ghost_batch: int | None) -> "Numerics":
+    def for_training(
+        self, steps: int, *, size: int, steady: bool, ghost_batch: int | None, files: bool = False
+    ) -> "Numerics":
         """The numerics of one training.
 
         Args:
@@ -85,13 +92,18 @@ class Numerics:
             steady: Whether the objective does the same in every step, see `Objective.cuda_graph_safe`.
             ghost_batch: The training's. Where it is None, several processes share the statistics of batch norm, and
                 compiled code ends at each layer that does so: too little is left to join.
+            files: Whether its images are decoded from files meanwhile.
+
+        Raises:
+            BadInput: If what is to decode them is not installed.
         """
         pays = (
             steps >= COMPILE_FROM_STEPS
             and not (steady and size <= MAX_GRAPH_STATE)
             and not (ghost_batch is None and processes.world_size() > 1)
         )
-        return replace(self, compiled=pays) if self.compiled is None else self
+        decoder = choose_decoder(self.decoder, _device_type()) if files else None
+        return replace(self, compiled=pays if self.compiled is None else self.compiled, decoder=decoder)
 
     def apply(self) -> None:
         """Sets what torch keeps for the whole process.
@@ -116,7 +128,8 @@ class Numerics:
     def __str__(self) -> str:
         """The numerics as rows have them, such as "bf16 tf32 channels-last compiled"; of a CPU's default "fp32"."""
         words = {"tf32": self.tf32, "channels-last": self.channels_last, "compiled": self.compiled}
-        words["host-decoded"] = self.host_decoded
+        words["host-decoded"] = self.host_decoded and self.decoder != "torchvision"
+        words["torchvision-decoded"] = self.decoder == "torchvision"  # DALI's are those of all rows before
         outside = (word for word in self.environment if self.compiled or not runtime.is_compiler_variable(word))
         return " ".join([self.precision, *(word for word, holds in words.items() if holds), *outside])
 

@@ -104,10 +104,10 @@ class Progress:
             log_file: File that gets it, too.
             stages: The trainings that the samples belong to, in their order, where that is known.
         """
-        disabled = os.environ.get("TQDM_DISABLE", "").lower() not in ("", "0", "false")  # what other tools heed, too
+        bar = os.environ.get("TQDM_DISABLE", "").lower() in ("", "0", "false")  # which users know from other tools
         self._sinks: list[Sink] = []
-        if show and not disabled:
-            self._sinks.append(Screen() if can_redraw() else Lines())
+        if show:
+            self._sinks.append(Screen() if bar and can_redraw() else Lines(looks=bar))
         if log_file is not None:
             self._sinks.append(Lines(log_file))
         self._shown = [time.monotonic()] * len(self._sinks)

@@ -8,6 +8,7 @@ Nothing here decides a number. What fails once a training has begun is told in o
 """
 
 import importlib
+import inspect
 import io
 import os
 import re
@@ -126,14 +127,16 @@ def _check_wandb() -> None:
     if str(getattr(settings, "mode", "online")) in _OFFLINE_WANDB or os.environ.get("WANDB_MODE") in _OFFLINE_WANDB:
         return
     later = "or set WANDB_MODE=offline and send it later with `wandb sync`"
-    if not wandb.api.api_key:
-        raise BadInput(f"it is not logged in; type `wandb login`, {later}")
+    asks = "prompt" in inspect.signature(wandb.login).parameters  # later versions say so without a question
     try:
-        wandb.Api(timeout=_CHECK_SECONDS)
+        known = wandb.login(prompt=False) if asks else bool(wandb.api.api_key)
+        if known:
+            wandb.Api(timeout=_CHECK_SECONDS)
     except Exception as error:
-        raise BadInput(
-            f"{settings.base_url} refuses or does not answer ({one_line(error)}); mend that, {later}"
-        ) from error
+        where = f"{settings.base_url} refuses or does not answer ({one_line(error)})"
+        raise BadInput(f"{where}; mend that, {later}") from error
+    if not known:
+        raise BadInput(f"it is not logged in; type `wandb login`, {later}")
 
 
 def _start_wandb(begun: _Begun) -> dict[str, Any]:

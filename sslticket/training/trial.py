@@ -11,7 +11,7 @@ training reads it, so one that was killed ends with the bits of one that was not
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -55,6 +55,7 @@ class Kernels:
         layers: Number of layers with a mask; 0 where no layer was tried.
         images_innermost: Whether these layers hand on batches whose images lie innermost, see
             `sslticket.pruning.innermost`.
+        float32: Whether passes are in float32, though --fast asks for bfloat16: the casts take longer than they save.
         left_out: Number of channels that are not computed, see `sslticket.pruning.compaction`.
         channels: Number of the channels among which these are.
     """
@@ -64,6 +65,7 @@ class Kernels:
     sparse: tuple[str, ...] = ()
     layers: int = 0
     images_innermost: bool = False
+    float32: bool = False
     left_out: int = 0
     channels: int = 0
 
@@ -80,7 +82,7 @@ class Kernels:
         except FileNotFoundError:
             return None
         kinds = {"channels_last": bool, "compiled": bool, "sparse": list, "layers": int}
-        kinds |= (added := {"images_innermost": bool, "left_out": int, "channels": int})  # what older files have not
+        kinds |= (added := {"images_innermost": bool, "float32": bool, "left_out": int, "channels": int})  # since added
         if isinstance(found, dict):
             found = {name: kind() for name, kind in added.items()} | found
         fits = isinstance(found, dict) and found.keys() == kinds.keys()
@@ -95,7 +97,7 @@ class Kernels:
     def __str__(self) -> str:
         """The kernels as rows have them, such as "channels-last; 12 of 16 layers sparse"; "" for torch's own."""
         words = ["channels-last"] * self.channels_last + ["compiled"] * self.compiled
-        words += ["images innermost"] * self.images_innermost
+        words += ["float32"] * self.float32 + ["images innermost"] * self.images_innermost
         if self.sparse:
             words.append(f"{len(self.sparse)} of {self.layers} layers sparse")
         if self.left_out:
@@ -185,6 +187,33 @@ class Trial:
         best = min(times, key=times.__getitem__)
         return passes[best] if times[0] >= MIN_GAIN * times[best] else found
 
+    def choose_precision(self, accelerator: "Accelerator", chosen: Kernels) -> Kernels:
+        """The fastest kernels in float32 if a pass with them is faster than one in the accelerator's own precision.
+
+        Args:
+            accelerator: The accelerator of this process, as for `choose`.
+            chosen: What `choose` has found.
+        """
+        from sslticket.training.loop import preserve_rng_state
+
+        with float32_passes(accelerator):
+            whole, _ = replace(self, compile_for=0).choose(accelerator)
+        seconds = []
+        with preserve_rng_state(accelerator.device):
+            for kernels, context in ((chosen, nullcontext()), (whole, float32_passes(accelerator))):
+                with context:
+                    names = kernels.sparse if kernels.images_innermost else ()
+                    one = _Pass(
+                        self,
+                        accelerator,
+                        channels_last=kernels.channels_last,
+                        compiled=kernels.compiled,
+                        compact=kernels.left_out > 0,
+                        innermost=names,
+                    )
+                    seconds.append(_seconds_of({False: one})[False])
+        return replace(whole, float32=True) if seconds[1] < seconds[0] else chosen
+
 
 class _Pass:
     """One pass of a network over a batch, forward and back, as a step of training has it.
@@ -209,6 +238,7 @@ class _Pass:
         views = tuple(view.contiguous(memory_format=layout) for view in trial.batch.views)
         self._network, self._batch, self._accelerator = network, trial.batch._replace(views=views), accelerator
         self.kernels = Kernels(channels_last=channels_last, compiled=compiled)
+        self.candidates: tuple[str, ...] = ()
         if compiled:
             compile_network(network)
         elif (mask := trial.mask) is not None:
@@ -254,6 +284,16 @@ def _clock() -> float:
 
 
 @contextmanager
+def float32_passes(accelerator: "Accelerator") -> Iterator[None]:
+    """Has networks that are prepared, measured or tried until the block ends compute in float32."""
+    before, accelerator.native_amp = accelerator.native_amp, False
+    try:
+        yield
+    finally:
+        accelerator.native_amp = before
+
+
+@contextmanager
 def computing_with(kernels: Kernels, network: MaskedNetwork) -> Iterator[None]:
     """Has a network and its copies compute with these layers sparse and these channels left out, until the block ends.
 
@@ -290,8 +330,9 @@ def dense_layers(network: MaskedNetwork) -> Iterator[None]:
     try:
         yield
     finally:
-        mask = pruned_model.current_mask(network.backbone)  # which is there again
         for backbone, compact, names, innermost in backbones:
-            if compact and (plan := Compaction.plan(backbone, mask)) is not None:
-                use_compaction(backbone, plan)
-            sparse_layers.use_sparse_layers(backbone, mask, names, images_innermost=innermost)
+            if names or compact:
+                mask = pruned_model.current_mask(network.backbone)  # which is there again
+                if compact and (plan := Compaction.plan(backbone, mask)) is not None:
+                    use_compaction(backbone, plan)
+                sparse_layers.use_sparse_layers(backbone, mask, names, images_innermost=innermost)

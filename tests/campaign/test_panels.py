@@ -98,6 +98,18 @@ def test_what_is_missing_or_of_no_series_is_counted_and_named() -> None:
     assert "left out: a: no rows of RotNet" in own.lines
 
 
+def test_small_print_names_densities_that_no_axis_tells_and_panels_without_rows() -> None:
+    near = {"density": Near(value=0.0625)}
+    panels = [
+        Panel(title="a", x="level", series=SERIES, where=near),
+        Panel(title="b", series={"byol": {"objective": "byol"}}),
+    ]
+    footer = content(panels, frame(ROWS)).footer
+    assert "Tickets of 6.25% of the weights." in footer
+    assert "Not drawn, for there are no rows: b." in footer
+    assert "of the weights" not in content([Panel(title="a", series=SERIES)], frame(ROWS)).footer
+
+
 def test_rows_of_another_figure_are_refused(tmp_path) -> None:
     panel = Panel(title="a", series={"RotNet": {"objective": "rotnet"}})
     with pytest.raises(BadInput, match="none of the 10 rows is of stabilizing_figure3: no series"):

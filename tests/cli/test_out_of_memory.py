@@ -7,7 +7,8 @@ import torch
 
 from sslticket.cli import recipe_commands as command
 from sslticket.cli.exit_status import run_and_exit
-from sslticket.data.dali_loader import DaliDecoder, DaliLoader
+from sslticket.data.dali_decoder import DaliDecoder
+from sslticket.data.file_loader import FileLoader
 from sslticket.data.loader import Sampler
 from sslticket.data.source import make_loader, open_split
 from sslticket.errors import is_out_of_memory, out_of_memory_message
@@ -100,14 +101,14 @@ def test_a_decoder_without_memory_makes_no_image_a_bad_one(tmp_path: Path, monke
     batches = make_loader(
         source, (view,), order, augment_seed=0, device=torch.device("cpu"), threads=1, max_bad_images=9
     )
-    assert isinstance(batches, DaliLoader)
+    assert isinstance(batches, FileLoader)
 
     def fails(*given: object) -> None:
         raise RuntimeError(DALI)
 
     monkeypatch.setattr(DaliDecoder, "run", fails)
     monkeypatch.setattr(
-        "sslticket.data.dali_loader.Verdicts.revise", lambda *given: pytest.fail("it looked for bad images")
+        "sslticket.data.file_loader.Verdicts.revise", lambda *given: pytest.fail("it looked for bad images")
     )
     with pytest.raises(RuntimeError, match="cudaErrorMemoryAllocation"):
         next(batches.train(0, 1))

@@ -158,6 +158,17 @@ def test_a_trial_has_a_batch_that_the_images_allow_and_the_rate_for_it(
     assert "lr 0.1 scaled to 0.00625" in said
 
 
+def test_after_a_search_on_listed_classes_the_next_command_draws_a_new_head(
+    own: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    names = sorted(path.name for path in own.iterdir() if path.is_dir())[:3]
+    (tmp_path / "classes.txt").write_text("\n".join(names))
+    words = f"sslticket run supervised_digits --dataset 'folder:./{NAME}' --subset-list classes.txt --trial"
+    _, (evaluate,) = command(f"{words} {' '.join(SHORT)}", capfd)
+    said, _ = command(f"{evaluate} --seeds 0 --dry-run", capfd)
+    assert "random" in said
+
+
 def test_a_run_of_an_earlier_version_keeps_its_batch(
     own: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

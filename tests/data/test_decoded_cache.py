@@ -19,7 +19,7 @@ from torchvision.transforms import v2
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.data import decoded_cache
 from sslticket.data.augment import Blur, Grayscale, Solarize, Transform, View
-from sslticket.data.dali_loader import DaliDecoder
+from sslticket.data.dali_decoder import DaliDecoder
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.decoded_cache import available_memory
 from sslticket.data.loader import Batch, Loader, Sampler
@@ -235,7 +235,7 @@ def test_another_process_decodes_nothing(root: Path) -> None:
     expected = list(loader(root).train(0, 5))
     script = f"""
 import dataclasses, pathlib, torch
-from sslticket.data.dali_loader import DaliDecoder
+from sslticket.data.dali_decoder import DaliDecoder
 from sslticket.data.loader import Sampler
 from sslticket.data.source import make_loader, open_split
 source = open_split("imagenet", "train", pathlib.Path({str(root)!r}))

@@ -176,7 +176,17 @@ def test_rows_of_strangers_act_in_no_page_paper_picture_table_or_terminal(run: P
         table = paper.read_text()
         bare = re.sub(r"\\text\w+\{\}|\\[&%$#_{}]|\$\\pm\$", "", table)
         assert set(re.findall(r"\\[a-zA-Z]+", bare)) <= {
-            *(r"\begin", r"\end", r"\centering", r"\caption", r"\toprule", r"\midrule", r"\bottomrule", r"\usepackage")
+            *(
+                r"\begin",
+                r"\end",
+                r"\centering",
+                r"\caption",
+                r"\label",
+                r"\toprule",
+                r"\midrule",
+                r"\bottomrule",
+                r"\usepackage",
+            )
         }
         assert bare.count("{") == bare.count("}")
         cells = tmp_path / f"{number}.csv"

@@ -1,6 +1,7 @@
 """Every form in which others save sparse networks becomes the same ticket; what is none is refused in one line."""
 
 import argparse
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from torch import nn
 from sslticket import models
 from sslticket.errors import BadInput
 from sslticket.export.writer import export_ticket
+from sslticket.importing.checkpoints import read_checkpoint
 from sslticket.importing.importer import Origin, import_tickets
+from sslticket.pruning.prunable import describe_layers
 from sslticket.ticket import Ticket
 from tests.importing.conftest import Found, State
 
@@ -87,6 +90,44 @@ def test_every_form_gives_the_same_mask_and_weights(form: str, found: Found, sav
     assert "rewind_samples" in ticket.provenance["imported"]["unknown"]
     assert not {"seed", "rewind_samples", "search_samples", "images"} & ticket.provenance.keys()
     assert (ticket.provenance["dataset"], ticket.provenance["objective"]) == ("unknown", "unknown")
+
+
+def test_layers_without_a_mask_are_dense_and_no_part_of_the_density(found: Found, save: Save) -> None:
+    masks = rigl_torch(found)
+    masks["pruner"]["backward_masks"][0] = None
+    ticket = imported(save(masks))
+    assert list(ticket.mask) == ["features.4.weight", "features.8.weight"]
+    assert torch.equal(ticket.weights["features.0.weight"], found.zeros["features.0.weight"])
+    assert describe_layers(ticket.recipe) == "without features.0"
+
+
+def test_a_damaged_checkpoint_is_read_or_refused_in_one_line(found: Found, save: Save) -> None:
+    path, rng = save(found.state), np.random.default_rng(0)
+    whole = path.read_bytes()
+    refused: list[str] = []
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, 3000, 3):  # the pickle lies there
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            read_checkpoint(path)
+        except BadInput as error:
+            refused.append(str(error))
+    assert len(refused) > 50
+    assert not any("\n" in words for words in refused)
+
+
+def test_a_small_file_cannot_ask_for_any_memory(found: Found, save: Save) -> None:
+    path = save(found.zeros | {"fc.weight": torch.zeros(1).expand(10**7, 32)})
+    with pytest.raises(BadInput, match=r"says that fc.weight is larger than the file is"):
+        imported(path)
+    path = save(found.zeros)
+    with zipfile.ZipFile(path) as parts, zipfile.ZipFile(path.with_name("z.pt"), "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in parts.namelist():
+            packed.writestr(name, parts.read(name))
+    with pytest.raises(BadInput, match=r"z.pt is compressed, which no file of torch.save is"):
+        imported(path.with_name("z.pt"))
 
 
 def test_masks_alone_need_early_weights_and_take_them_as_they_are(found: Found, save: Save) -> None:
@@ -162,8 +203,10 @@ def test_no_code_in_a_checkpoint_is_run(found: Found, save: Save, tmp_path: Path
         imported(save({"state_dict": found.zeros, "extra": Hostile(tmp_path / "was-run")}))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "was-run").exists()
-    with pytest.raises(BadInput, match=r"holds a .*Net beside its tensors.*torch.save\(model.state_dict\(\)"):
-        imported(save({"model": found.net}))
+    with pytest.raises(
+        BadInput, match=r"a torch.nn.modules.linear.Linear beside its tensors.*save\(model.state_dict\(\)"
+    ):
+        imported(save({"model": nn.Linear(2, 2)}))
 
 
 def changed(**names: Any) -> Callable[[Found], State]:

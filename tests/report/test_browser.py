@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sslticket import report
-from sslticket.report.chart import COLOURS
+from sslticket.report.chart import COLOURS, TINTS
 from tests.payloads import PAYLOADS
 from tests.report import analysed, conditions
 from tests.report.chromium import Chromium, Page
@@ -296,8 +296,8 @@ def test_colours_of_series_can_be_told_from_the_card(file):
     style = file.read_text("utf-8")
     for card, colours in zip(("ffffff", "161b22"), re.findall(r"(--c0:[^}]*)", style), strict=True):
         named = re.findall(r"#([0-9a-f]{6})", colours)
-        assert len(named) == len(COLOURS)
-        for colour in named:  # tints of them are further from the card
+        assert len(named) == len(COLOURS) * len(TINTS)
+        for colour in named:
             one, two = sorted((light(card), light(colour)))
             assert (two + 0.05) / (one + 0.05) >= 3, colour
 

@@ -120,6 +120,20 @@ def test_statistics_that_several_processes_share_are_not_worth_compiling(monkeyp
     )
 
 
+def test_rows_name_torchvision_where_it_decodes_files_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+
+    def told(files: bool, machine: RuntimeConfig) -> str:
+        return str(Numerics.resolve(machine, None).for_training(1, **LARGE, files=files))
+
+    assert told(True, RuntimeConfig()) == told(True, RuntimeConfig(decoder="dali")) == "fp32"
+    assert told(True, RuntimeConfig(decoder="torchvision")) == "fp32 torchvision-decoded"
+    assert told(False, RuntimeConfig(decoder="torchvision")) == "fp32"
+    monkeypatch.setattr("sslticket.data.decode.find_spec", lambda name: None)
+    assert told(True, RuntimeConfig()) == "fp32 torchvision-decoded"
+    assert told(False, RuntimeConfig(decoder="dali")) == "fp32"
+
+
 @pytest.mark.usefixtures("cuda")
 def test_a_gpu_without_bfloat16_stays_at_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numerics, "_supports_bfloat16", lambda: False)

@@ -30,7 +30,7 @@ from sslticket.training import engine as engines
 from sslticket.training import numerics
 from sslticket.training import trial as trials
 from sslticket.training.engine import Engine
-from sslticket.training.network import MaskedNetwork
+from sslticket.training.network import MaskedNetwork, measure_metrics
 from sslticket.training.numerics import Numerics
 from sslticket.training.progress import Progress
 from sslticket.training.trial import Kernels, Trial, computing_with, dense_layers
@@ -137,6 +137,39 @@ def test_images_lie_innermost_where_that_is_faster_by_a_tenth(
     # With the same layers sparse, or with all, whichever the clock finds faster.
     assert replace(found, sparse=LAYERS) == Kernels(sparse=LAYERS, layers=3, images_innermost=chosen)
     assert str(replace(found, sparse=LAYERS)) == "images innermost; " * chosen + "2 of 3 layers sparse"
+
+
+@pytest.mark.parametrize(("seconds", "float32"), [(0.5, True), (2.0, False)])
+def test_fast_trainings_leave_bfloat16_where_it_is_slower(
+    seconds: float, float32: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch, 1.0, 1.0)
+    whole = trials._Pass.__call__
+    types: set[torch.dtype] = set()
+
+    def run(one: Any) -> None:
+        whole(one)
+        if not one._accelerator.native_amp:
+            clock.now += seconds - 1.0
+
+    monkeypatch.setattr(trials._Pass, "__call__", run)
+    monkeypatch.setattr(sparse_layers, "faster_sparse_layers", lambda *_, **__: [])
+    engine, network, path = Engine.create(RuntimeConfig(fast=True, threads=1), "bf16"), build(), tmp_path / "a.json"
+    loader = engine.make_loader(open_split("digits", "train"), (View(size=8),), batch_size=16, order=1, augment=2)
+    kernels = engine.choose_kernels(path, network, build, lambda: loader, recipe().training, trials.TRIAL_FROM_STEPS)
+    assert kernels == Kernels.read(path)
+    assert kernels.float32 == float32
+    assert ("float32" in str(kernels)) == float32
+    network.backbone.register_forward_hook(lambda _, given, output: types.add(output.dtype))
+    with engine.prepare(network, 1, recipe().training, kernels) as wrapped:
+        wrapped(digits(16), 0.0)
+        measure_metrics(engine.accelerator, network, loader)
+        later = engine.choose_kernels(
+            tmp_path / "b.json", network, build, lambda: loader, recipe().training, 200, earlier=kernels
+        )
+    assert types == {torch.float32 if float32 else torch.bfloat16}
+    assert later.float32 == float32, "all levels of a search compute alike"
+    assert engine.accelerator.native_amp
 
 
 def test_code_that_cannot_be_compiled_is_said_and_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,15 +131,15 @@ def split_series(names: Sequence[str], facts: SeriesFacts) -> list[SeriesGroup]:
     differ = [key for key in _FACETS if len({each.get(key, "") for each in told.values()}) > 1]
     # Objectives stay in one chart if that can be: what they are worth is what a report is about.
     pools = [[key for key in differ if key != "objective"], differ]
-    ways = [chosen for pool in pools for count in range(1, len(pool) + 1) for chosen in combinations(pool, count)]
     groups: dict[tuple[str, ...], list[str]] = {}
     by: Sequence[str] = ()
-    for chosen in ways:
-        if groups and len(chosen) > len(by):
+    for keys, count in ((each, size) for each in pools for size in range(1, len(each) + 1)):
+        if groups:
             break
-        tried = _grouped(own, told, chosen)
-        if max(map(len, tried.values())) <= room and (not groups or len(tried) < len(groups)):
-            groups, by = tried, chosen
+        for chosen in combinations(keys, count):
+            tried = _grouped(own, told, chosen)
+            if max(map(len, tried.values())) <= room and (not groups or len(tried) < len(groups)):
+                groups, by = tried, chosen
     if not groups:
         groups, by = _grouped(own, told, differ), differ
     found = []

@@ -1,10 +1,11 @@
-"""Photographs through DALI: what is cut from them, and files that cannot be read."""
+"""Photographs through DALI and through torchvision: what is cut from them, and files that cannot be read."""
 
 import os
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -13,9 +14,12 @@ from nvidia.dali import Pipeline, fn
 from PIL import Image, ImageOps
 from torchvision.transforms import v2
 
+from sslticket.data import torchvision_decoder
 from sslticket.data.augment import Blur, CropWindow, View
-from sslticket.data.dali_loader import DaliLoader, dali_resized_window, dali_square_start
+from sslticket.data.dali_decoder import dali_resized_window, dali_square_start
 from sslticket.data.datasets.catalogue import get_dataset
+from sslticket.data.decode import Decoder, choose_decoder
+from sslticket.data.file_loader import FileLoader
 from sslticket.data.loader import Loader, Sampler
 from sslticket.data.source import make_loader, open_split
 
@@ -27,11 +31,28 @@ STD = torch.tensor(IMAGENET.std)[:, None, None]
 MEAN = torch.tensor(IMAGENET.mean)[:, None, None]
 
 
-def photos(root: Path, *views: View, batch: int = 6, bad: int = 100, rank: int = 0, world: int = 1) -> Loader:
+@pytest.fixture(params=["dali", "torchvision"])
+def decoder(request: pytest.FixtureRequest) -> Decoder:
+    return cast(Decoder, request.param)
+
+
+def photos(
+    root: Path, *views: View, batch: int = 6, bad: int = 100, rank: int = 0, world: int = 1, decoder: Decoder = "dali"
+) -> Loader:
     """Nothing is kept: the first batches are decoded as all of them are where a set is large."""
     source = open_split("imagenet", "train", root)
     order = Sampler(len(source.manifest), batch, 2, rank, world)
-    return make_loader(source, views, order, augment_seed=3, device=CPU, threads=2, max_bad_images=bad, keep_decoded=0)
+    return make_loader(
+        source,
+        views,
+        order,
+        augment_seed=3,
+        device=CPU,
+        threads=2,
+        max_bad_images=bad,
+        keep_decoded=0,
+        decoder=decoder,
+    )
 
 
 def levels(view: torch.Tensor) -> torch.Tensor:
@@ -82,11 +103,11 @@ def test_windows_in_dalis_arithmetic_are_those_of_the_view(view: View) -> None:
 
 
 @pytest.mark.data
-def test_the_evaluation_view_is_torchvisions(few_photographs: Path) -> None:
+def test_the_evaluation_view_is_torchvisions(few_photographs: Path, decoder: Decoder) -> None:
     transform = v2.Compose([v2.Resize(256, antialias=True), v2.CenterCrop(224), v2.PILToTensor()])
     worst = []
     manifest = open_split("imagenet", "train", few_photographs).manifest
-    for batch in photos(few_photographs, IMAGENET.eval_view).once():
+    for batch in photos(few_photographs, IMAGENET.eval_view, decoder=decoder).once():
         for view, row in zip(batch.views[0], batch.indices, strict=True):
             difference = (levels(view) - transform(upright(manifest.image_path(int(row))))).abs()
             worst.append(difference.max())
@@ -97,10 +118,10 @@ def test_the_evaluation_view_is_torchvisions(few_photographs: Path) -> None:
 
 
 @pytest.mark.data
-def test_training_crops_are_torchvisions_of_the_same_windows(few_photographs: Path) -> None:
+def test_training_crops_are_torchvisions_of_the_same_windows(few_photographs: Path, decoder: Decoder) -> None:
     view = IMAGENET.train_view
     manifest = open_split("imagenet", "train", few_photographs).manifest
-    for step, batch in enumerate(photos(few_photographs, view).train(0, 5)):
+    for step, batch in enumerate(photos(few_photographs, view, decoder=decoder).train(0, 5)):
         draws = view.sample(6, 3, step, 0)
         images = [upright(manifest.image_path(int(row))) for row in batch.indices]
         height, width = (np.array([getattr(i, side) for i in images]) for side in ("height", "width"))
@@ -124,6 +145,67 @@ def test_more_views_do_not_change_the_first(few_photographs: Path) -> None:
     assert not torch.equal(both.views[0], both.views[1])
 
 
+@pytest.mark.data
+@pytest.mark.parametrize("view", [IMAGENET.train_view, IMAGENET.eval_view, View(size=64, crop="pad", pad=4)])
+def test_both_decoders_show_the_same_pixels(few_photographs: Path, view: View) -> None:
+    """Both are libjpeg-turbo, so what differs would be a shade that one rounds otherwise; here not one does."""
+    one, other = (photos(few_photographs, view, decoder=each).train(0, 5) for each in ("dali", "torchvision"))
+    for dali, torchvision in zip(one, other, strict=True):
+        assert torch.equal(dali.indices, torchvision.indices)
+        difference = (levels(dali.views[0]) - levels(torchvision.views[0])).abs()
+        assert difference.mean() < 0.05
+        assert difference.max() < 4
+
+
+@pytest.mark.data
+def test_pillow_takes_over_where_torchvision_decodes_no_more(
+    few_photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (before,) = photos(few_photographs, IMAGENET.eval_view, batch=30, decoder="torchvision").once()
+    monkeypatch.setattr(torchvision_decoder, "decode_jpeg", None)
+    (after,) = photos(few_photographs, IMAGENET.eval_view, batch=30, decoder="torchvision").once()
+    difference = (levels(before.views[0]) - levels(after.views[0])).abs()
+    assert difference.mean() < 0.05
+    assert difference.max() < 4
+
+
+@pytest.mark.data
+def test_formats_that_torchvision_is_not_given_are_shown_as_pillow_shows_them(
+    few_photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("os.memfd_create")  # as on every system but Linux
+    folder = tmp_path / "imagenet" / "train" / "n01440764"
+    folder.mkdir(parents=True)
+    photograph = upright(next((few_photographs / "train").glob("*/*"))).resize((300, 280))
+    photograph.save(folder / "a.png")
+    photograph.save(folder / "b.webp", lossless=True)
+    photograph.convert("CMYK").save(folder / "c.jpg")
+    photograph.convert("P").save(folder / "d.png")
+    (folder.parents[1] / "val").symlink_to("train")
+    view = View(size=256)
+    (batch,) = photos(tmp_path, view, batch=4, decoder="torchvision").once()
+    for position, file in enumerate(sorted(folder.iterdir())):
+        shown = np.asarray(upright(file))[12:268, 22:278]
+        expected = torch.from_numpy(shown.copy()).permute(2, 0, 1)
+        assert (levels(batch.views[0][position]) - expected).abs().max() < 0.01, file.name
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_decoder_that_is_not_installed_is_refused_with_its_cure(
+    refused: Refused, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    assert choose_decoder(None, device) == choose_decoder("dali", device) == "dali"
+    monkeypatch.setattr("sslticket.data.decode.find_spec", lambda name: None)
+    assert choose_decoder("torchvision", device) == "torchvision"
+    with refused("pip install 'sslticket[cuda13]'", "--decoder torchvision"):
+        choose_decoder("dali", device)
+    if device == "cpu":
+        assert choose_decoder(None, device) == "torchvision"
+    else:
+        with refused("decode images for a GPU", "pip install 'sslticket[cuda13]'"):
+            choose_decoder(None, device)
+
+
 @pytest.fixture
 def spoilt(few_photographs: Path, tmp_path: Path) -> Path:
     """The photographs with four bad ones among them and a fifth that vanishes after the listing."""
@@ -143,8 +225,10 @@ def kinds(bad: Loader) -> list[tuple[int, str]]:
 
 
 @pytest.mark.data
-def test_unreadable_images_are_logged_and_left_out(spoilt: Path, caplog: pytest.LogCaptureFixture) -> None:
-    images = photos(spoilt, IMAGENET.eval_view)
+def test_unreadable_images_are_logged_and_left_out(
+    spoilt: Path, decoder: Decoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = photos(spoilt, IMAGENET.eval_view, decoder=decoder)
     rows = torch.cat([batch.indices for batch in images.once()]).tolist()
     assert rows == [row for row in range(30) if row not in (3, 8, 15, 20)]
     assert kinds(images) == [
@@ -160,8 +244,8 @@ def test_unreadable_images_are_logged_and_left_out(spoilt: Path, caplog: pytest.
 
 
 @pytest.mark.data
-def test_in_training_the_next_readable_image_replaces_an_unreadable_one(spoilt: Path) -> None:
-    images = photos(spoilt, View(size=32, crop="resized"))
+def test_in_training_the_next_readable_image_replaces_an_unreadable_one(spoilt: Path, decoder: Decoder) -> None:
+    images = photos(spoilt, View(size=32, crop="resized"), decoder=decoder)
     whole = list(images.train(0, 12))
     stream = np.concatenate([Sampler(30, 6, 2).indices(step) for step in range(14)])
     expected = [next(row for row in stream[place:] if row not in (3, 8, 15, 20)) for place in range(72)]
@@ -169,12 +253,12 @@ def test_in_training_the_next_readable_image_replaces_an_unreadable_one(spoilt: 
     # A run that starts later, or on more processes, meets the bad images at other moments and sees the same batches.
     for later in (1, 7):
         for one, other in zip(
-            whole[later:], photos(spoilt, View(size=32, crop="resized")).train(later, 12), strict=True
+            whole[later:], photos(spoilt, View(size=32, crop="resized"), decoder=decoder).train(later, 12), strict=True
         ):
             assert torch.equal(one.views[0], other.views[0])
             assert torch.equal(one.labels, other.labels)
     for rank in (0, 1):
-        part = photos(spoilt, View(size=32, crop="resized"), rank=rank, world=2).train(0, 12)
+        part = photos(spoilt, View(size=32, crop="resized"), rank=rank, world=2, decoder=decoder).train(0, 12)
         for one, other in zip(whole, part, strict=True):
             assert torch.equal(one.views[0][3 * rank : 3 * rank + 3], other.views[0])
 
@@ -190,9 +274,9 @@ def test_more_unreadable_images_than_allowed_end_the_run(spoilt: Path, refused: 
 
 
 @pytest.mark.data
-def test_files_that_vanish_are_named(spoilt: Path) -> None:
-    images = photos(spoilt, IMAGENET.eval_view)
-    assert isinstance(images, DaliLoader)
+def test_files_that_vanish_are_named(spoilt: Path, decoder: Decoder) -> None:
+    images = photos(spoilt, IMAGENET.eval_view, decoder=decoder)
+    assert isinstance(images, FileLoader)
     sorted((spoilt / "train").glob("*/*"))[29].unlink()
     list(images.once())
     (name,) = [name for name, reason in images.unreadable.items() if reason == os.strerror(2)]
