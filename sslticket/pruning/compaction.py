@@ -16,6 +16,7 @@ more than one layer, as the stream of a residual network is, all of its channels
 """
 
 import copy
+import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -359,19 +360,36 @@ _Chain = tuple[str, str | None, list[Callable[[Tensor], Tensor]], str]
 
 
 def _chains(backbone: nn.Module) -> list[_Chain]:
-    """Layers whose output goes through what keeps channels apart to one other layer alone: the parts of links."""
-    # A copy that shares all tensors: some networks keep what they compute in attributes of their own.
-    shared = {id(tensor): tensor for tensor in (*backbone.parameters(), *backbone.buffers())}
+    """Layers whose output goes through what keeps channels apart to one other layer alone: the parts of links.
+
+    They are found by what the forward does without numbers. What it does in training alone, or by chance, what hooks of
+    its blocks see, and what it writes to its own tensors must neither be missed nor happen.
+    """
+    blocks = [module for module in backbone.modules() if module is not backbone and any(module.children())]
+    if "forward" in vars(backbone) or not all(map(_is_bare, blocks)):
+        return []
+    modules = dict(backbone.named_modules())
+    before = _generators()
     try:
-        copied = copy.deepcopy(backbone, cast(dict[int, Any], shared))
-        graphs = [fx.Tracer().trace(copied.train(mode)) for mode in (True, False)]
+        with torch.random.fork_rng([]):
+            net = copy.deepcopy(backbone)
+            graphs = [fx.Tracer().trace(net.train(training)) for training in (True, False)]
+            decided_by_chance = _generators() != before
     except Exception:  # whatever networks raise that look at what they are given
         return []
-    training, evaluation = (_chains_of(graph, dict(backbone.named_modules())) for graph in graphs)
-    return [chain for chain in training if chain in evaluation]
+    finally:
+        random.setstate(before[1])
+    in_training, in_evaluation = (_chains_of(graph, modules) for graph in graphs)
+    return [] if decided_by_chance else [chain for chain in in_training if chain in in_evaluation]
+
+
+def _generators() -> tuple[bytes, Any]:
+    """Where the generators of torch and Python stand, by which a forward may decide what it does."""
+    return torch.get_rng_state().numpy().tobytes(), random.getstate()
 
 
 def _chains_of(graph: fx.Graph, modules: dict[str, nn.Module]) -> list[_Chain]:
+    """The chains of one graph."""
     calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
     once = {cast(str, path) for path, count in calls.items() if count == 1 and _is_bare(modules[cast(str, path)])}
     found = (

@@ -87,8 +87,10 @@ class ForwardGraph:
                     with _Recorder([*state.values(), image]) as recorder:
                         features = forward(state, image)
                 except _SharedMemoryWritten:
-                    with _Recorder([*state.values(), image], functional=True) as recorder:
-                        features = functionalize(forward, remove="mutations")(state, image)
+                    # Copies: what is written to the state or to the image in between reaches them in the end.
+                    own, given = {name: value.clone() for name, value in state.items()}, image.clone()
+                    with _Recorder([*own.values(), given], functional=True) as recorder:
+                        features = functionalize(forward, remove="mutations")(own, given)
         finally:
             torch.backends.mha.set_fastpath_enabled(fused)
         return cls(recorder.finished(features), state, image)

@@ -374,13 +374,25 @@ class Engine:
         if self.accelerator.device.type != "cpu" or self.runtime.exact or steps < TRIAL_FROM_STEPS:
             return settled
         if (found := self.broadcast(Kernels.read(path) if self.is_main_process else None)) is not None:
+            if found.sparse and (odd := set(found.sparse) - pruned_model.current_mask(network.backbone).keys()):
+                raise BadInput(
+                    f"{path} is damaged (it names {min(odd)}, which is no layer with a mask); delete it and run the "
+                    "same command again"
+                )
             # What flags say now holds.
             able = not found.sparse or all(self.gather(can_compute()))
             sparse = found.sparse if able and not self.numerics.compiled else ()
             layout = found.channels_last if self.runtime.channels_last is None else self.runtime.channels_last
             compiled = found.compiled and self.runtime.compile is None
             left_out = found.left_out if self._may_leave_out(network, training) else 0
-            return dataclasses.replace(found, sparse=sparse, channels_last=layout, compiled=compiled, left_out=left_out)
+            return dataclasses.replace(
+                found,
+                sparse=sparse,
+                channels_last=layout,
+                compiled=compiled,
+                images_innermost=found.images_innermost and bool(sparse),
+                left_out=left_out,
+            )
         layouts = self._layouts(network) if earlier is None else (settled.channels_last,)
         # Alone: processes that time for themselves would not agree on whether it pays.
         alone = self.accelerator.num_processes == 1

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -282,6 +283,43 @@ def test_what_is_not_known_to_be_exact_keeps_its_channels(net: nn.Module) -> Non
     assert Compaction.plan(net, mask) is None
 
 
+class Otherwise(nn.Module):
+    """A network that does something else in training, or by chance, or that writes to its own tensors."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.first, self.second, self.kind = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3), kind
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        if self.kind == "noise" and self.training:
+            x = x + torch.randn_like(x)
+        chance = {"torch": lambda: torch.rand(()).item(), "python": random.random}.get(self.kind, lambda: 0.0)()
+        if self.kind == "counts":
+            self.count += 1
+            with torch.no_grad():
+                for parameter in self.parameters():
+                    parameter.clamp_(-0.01, 0.01)
+        return self.second(x if chance < 2 else -x)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind", ["noise", "torch", "python", "counts"])
+def test_what_a_network_does_in_training_or_by_chance_or_writes_is_neither_missed_nor_done(
+    kind: str, training: bool
+) -> None:
+    net = Otherwise(kind).train(training)
+    mask = Mask({name: torch.ones_like(net.get_parameter(name), dtype=torch.bool) for name in prunable_weights(net)})
+    mask["first.weight"][::2] = False
+    before = copy.deepcopy(net.state_dict()), torch.get_rng_state(), random.getstate()
+    assert (Compaction.plan(net, mask) is not None) == (kind == "counts")
+    assert all(torch.equal(value, before[0][name]) for name, value in net.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), before[1])
+    assert random.getstate() == before[2]
+    assert net.training is training
+
+
 def test_layers_that_somebody_looks_at_and_masks_that_kill_little_keep_their_channels() -> None:
     net, mask = masked(chain(nn.BatchNorm2d(8), nn.ReLU()))
     for layer in mask.values():
@@ -295,3 +333,10 @@ def test_layers_that_somebody_looks_at_and_masks_that_kill_little_keep_their_cha
     assert (plan.left_out, plan.channels) == (2, 8)
     net[2].register_forward_hook(lambda *_: None)
     assert Compaction.plan(net, mask) is None
+    inside = nn.Sequential(nn.Sequential(nn.Conv2d(1, 8, 3, bias=False), nn.ReLU()), nn.Conv2d(8, 4, 3))
+    mask = Mask({"0.0.weight": mask["0.weight"], "1.weight": torch.ones(4, 8, 3, 3, dtype=torch.bool)})
+    assert Compaction.plan(inside, mask) is not None
+    seen: list[Tensor] = []
+    inside[0].register_forward_hook(lambda module, given, output: seen.append(output))
+    assert Compaction.plan(inside, mask) is None
+    assert not seen

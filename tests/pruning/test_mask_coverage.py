@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from sslticket import models
 from sslticket.errors import BadInput
 from sslticket.pruning import pruned_model
-from sslticket.pruning.forward_graph import MaskCoverage
+from sslticket.pruning.forward_graph import ForwardGraph, MaskCoverage
 from sslticket.pruning.mask import Mask, num_kept
 from sslticket.pruning.prunable import prunable_weights
 
@@ -205,3 +205,26 @@ def test_pytorchs_attention_is_pruned_in_training_and_in_its_fast_path(training:
         assert slope is not None
         assert not slope[~mask["self_attn.in_proj_weight"]].any()
         assert slope[mask["self_attn.in_proj_weight"]].any()
+
+
+class Writes(nn.Module):
+    """A network that writes to a buffer and to its images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(1, 4, 3)
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count += 1
+        x.sub_(0.5)
+        return self.layer(x).mean((2, 3)) * self.count
+
+
+def test_what_a_network_writes_to_is_as_before_when_it_was_traced() -> None:
+    net = Writes()
+    graph = ForwardGraph.trace(net, channels=1, image_size=8)
+    assert not net.count
+    assert not graph.image.any()
+    found = graph.graph(*graph.graph_inputs({name: value.clone() for name, value in graph.state.items()}, graph.image))
+    assert torch.allclose(found, net(torch.zeros(1, 1, 8, 8)))

@@ -412,6 +412,19 @@ def test_a_flag_that_is_given_later_holds(tmp_path: Path, monkeypatch: pytest.Mo
     Kernels(compiled=True).write(path)
     bench = Engine.create(RuntimeConfig(compile=False), "fp32")
     assert bench.choose_kernels(path, network, build, pytest.fail, recipe().training, STEPS) == Kernels()
+    Kernels(sparse=LAYERS, layers=3, images_innermost=True).write(path)
+    bench = Engine.create(RuntimeConfig(compile=True), "fp32")
+    found = bench.choose_kernels(path, network, build, pytest.fail, recipe().training, STEPS)
+    assert str(found) == "", "no layer is left that would hand such batches on"
+
+
+def test_a_file_that_names_other_layers_is_refused_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Chosen(monkeypatch)
+    path = tmp_path / "a.json"
+    Kernels(sparse=(*LAYERS, "layers.0.weight"), layers=3).write(path)
+    bench = Engine.create(RuntimeConfig(), "fp32")
+    with pytest.raises(BadInput, match=r"a\.json is damaged \(it names layers\.0\.weight, which is no layer"):
+        bench.choose_kernels(path, build(), build, pytest.fail, recipe().training, STEPS)
 
 
 def test_a_run_goes_on_densely_where_numba_does_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
