@@ -149,10 +149,19 @@ class Trial:
         from sslticket.training.loop import preserve_rng_state  # with accelerate, which a dry run does without
 
         with preserve_rng_state(accelerator.device):
-            passes = {last: _Pass(self, accelerator, channels_last=last) for last in self.layouts}
+            passes = {}
+            for last in self.layouts:
+                try:
+                    passes[last] = _Pass(self, accelerator, channels_last=last)
+                    if last != self.layouts[0]:
+                        passes[last]()
+                except RuntimeError:  # of `view`, which networks of users call on what must lie as they expect
+                    if last == self.layouts[0]:
+                        raise
+                    passes.pop(last, None)
             times, note = {} if len(passes) == 1 and not self.compile_for else _seconds_of(passes), ""
             best = self.layouts[0]
-            for other in self.layouts[1:]:
+            for other in [*passes][1:]:
                 best = other if times[best] >= MIN_GAIN * times[other] else best
             found = self._innermost(accelerator, passes[best])
             if self.compaction is not None:

@@ -111,7 +111,24 @@ def test_the_layout_is_the_faster_one_by_a_tenth(
     before = torch.random.get_rng_state()
     assert trial.choose(accelerator) == (Kernels(channels_last=chosen), "")
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert clock.passes == 8, "one to warm up and three rounds of each"
+    assert clock.passes == 9, "one to warm up and three rounds of each, and one to see that the other layout works"
+
+
+class Views(torch.nn.Module):
+    """What a user's network may do that knows images in the usual layout alone."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.view(len(x), -1)
+
+
+def test_a_network_that_knows_one_layout_stays_in_it() -> None:
+    def views() -> MaskedNetwork:
+        network = build()
+        network.backbone.features.append(Views())
+        return network
+
+    trial = Trial(build=views, mask=None, batch=digits(16), layouts=(False, True), compile_for=0)
+    assert trial.choose(Engine.create(RuntimeConfig(), "fp32").accelerator) == (Kernels(), "")
 
 
 def test_layers_that_gain_are_sparse_in_the_trial_of_each_layout(monkeypatch: pytest.MonkeyPatch) -> None:
