@@ -54,8 +54,9 @@ def test_from_tickets_to_a_report(run: Path, tmp_path: Path, capsys: pytest.Capt
         "report", tmp_path, "-o", tmp_path / "page.html", "--figures", figures, "--format", "svg", "--latex", table
     )
     lines = capsys.readouterr().out.splitlines()
-    drawn = [path.suffix for path in figures.iterdir()]
+    drawn = [path.suffix for path in figures.iterdir() if path.suffix != ".json"]
     assert set(drawn) == {".svg"}
+    assert len([*figures.glob("*.vl.json")]) > 0
     assert lines[-4:-2] == [f"figures: {len(drawn)} in {figures}", f"table: {table}"]
     assert r"\caption{Top-1 in \% of conv3 on digits (protocol digits-demo)" in table.read_text()
     sslticket("rows", tmp_path, "-o", tmp_path / "rows.csv")

@@ -21,6 +21,7 @@ from sslticket.training.loop import TrainingLoop
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.optim import CombinedOptimizer
 from sslticket.training.progress import Progress
+from sslticket.training.trackers import TrackerSet
 from tests.runs import recipe, search, tickets
 
 OPTIMIZERS = [SGD(lr=0.05), SGD(lr=0.05, nesterov=True), Adam(lr=1e-3), RMSprop(lr=1e-3, momentum=0.9)]
@@ -61,9 +62,9 @@ class Numbers:
 real_on = Engine.create
 
 
-def scaling(machine: RuntimeConfig, precision: Precision = "fp16") -> Engine:
+def scaling(machine: RuntimeConfig, precision: Precision = "fp16", trackers: TrackerSet | None = None) -> Engine:
     """A workbench that scales losses; accelerate itself refuses to on a CPU."""
-    bench = real_on(machine, "fp32")
+    bench = real_on(machine, "fp32", trackers)
     bench.precision = precision
     bench.accelerator.state._mixed_precision, bench.accelerator.native_amp = "fp16", True
     bench.accelerator.scaler = torch.amp.GradScaler("cpu")
