@@ -178,9 +178,9 @@ def _short_value(value: str) -> str:
 
 
 def _check_log(file: Path) -> None:
-    if file.is_dir() or not file.absolute().parent.is_dir():
-        raise BadInput(f"--log-file must be a file in a folder that is there, got {file}; give one such as run.log")
     try:
+        if file.is_dir() or not file.absolute().parent.is_dir():
+            raise BadInput(f"--log-file must be a file in a folder that is there, got {file}; give one such as run.log")
         os.close(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666))  # a pipe could block
     except OSError as error:
         raise BadInput(f"--log-file {file} cannot be written ({one_line(error)}); give another file") from error
