@@ -415,10 +415,10 @@ def _run_data_list(given: argparse.Namespace) -> None:
 
 
 def _run_data_verify(given: argparse.Namespace) -> None:
-    from sslticket.data.datasets.catalogue import load_dataset, split_folder_path
+    from sslticket.data.datasets.catalogue import find_folder_path, load_dataset
     from sslticket.data.source import verify_dataset
 
-    given.name, given.data_root = split_folder_path(given.name, given.data_root)
+    given.name, given.data_root = find_folder_path(given.name, given.data_root)
 
     if given.decode != "all" and not given.decode.isdigit():
         raise BadInput(f"--decode {given.decode!r} is no number of images; give a number, or all")
@@ -441,13 +441,13 @@ def _run_data_verify(given: argparse.Namespace) -> None:
 
 
 def _run_data_pack(given: argparse.Namespace) -> None:
-    from sslticket.data.datasets.catalogue import load_dataset, split_folder_path
+    from sslticket.data.datasets.catalogue import find_folder_path, load_dataset
     from sslticket.data.datasets.locate import MissingSplit
     from sslticket.data.shards import ShardSettings, start_shards, write_shards
     from sslticket.data.source import describe_difference, is_complete, open_split
     from sslticket.storage.leases import hold_alone
 
-    given.name, given.data_root = split_folder_path(given.name, given.data_root)
+    given.name, given.data_root = find_folder_path(given.name, given.data_root)
     name = load_dataset(given.name).name
     how = ShardSettings(short_side=given.short_side, quality=given.quality, shard_size=given.shard_size)
     sources = [open_split(name, "train", given.data_root)]

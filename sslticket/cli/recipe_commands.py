@@ -21,7 +21,7 @@ from sslticket.config.recipe import Recipe
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.data.augment import View
 from sslticket.data.datasets.base import Dataset
-from sslticket.data.datasets.catalogue import split_folder_path
+from sslticket.data.datasets.catalogue import find_folder_path
 from sslticket.data.loader import Batch, Sampler
 from sslticket.data.source import make_loader
 from sslticket.errors import BadInput, unknown_name
@@ -141,7 +141,7 @@ def find_folder(dataset: str, data_root: Path | None) -> dict[str, Any]:
         dataset: The data set as it was given.
         data_root: Folder that was given to look in; None for the usual places.
     """
-    name, root = split_folder_path(dataset, data_root)
+    name, root = find_folder_path(dataset, data_root)
     return {} if name == dataset else {"dataset": name, "data_root": root}
 
 

@@ -125,7 +125,7 @@ def selected_protocols(given: argparse.Namespace) -> list[str]:
         BadInput: If a protocol is unknown, --part cannot name a part, or folders lie in several places.
     """
     from sslticket.data.datasets.base import check_part
-    from sslticket.data.datasets.catalogue import split_folder_path
+    from sslticket.data.datasets.catalogue import check_folder, split_folder_path
     from sslticket.evaluation.protocols import OWN_PROTOCOL, find_protocol
 
     divided = {name: split_folder_path(name, getattr(given, "data_root", None)) for name in given.protocol}
@@ -140,7 +140,10 @@ def selected_protocols(given: argparse.Namespace) -> list[str]:
     chosen = list(dict.fromkeys(name for name, _ in divided.values()))
     for name in chosen:
         if name.partition("@")[0] != OWN_PROTOCOL:  # which only a ticket can tell
-            check_part(find_protocol(name).dataset, given.part)
+            dataset = find_protocol(name).dataset
+            check_part(dataset, given.part)
+            if any(name == found and asked != found for asked, (found, _) in divided.items()):
+                check_folder(dataset, given.data_root)
     return chosen
 
 

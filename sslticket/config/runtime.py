@@ -23,7 +23,7 @@ from typing import Literal
 
 from sslticket import processes as launched
 from sslticket.config.training import Span
-from sslticket.errors import BadInput
+from sslticket.errors import BadInput, one_line
 from sslticket.registry import stored_as
 
 _TRUE, _FALSE = ("1", "true", "yes", "on", "y", "t"), ("", "0", "false", "no", "off", "n", "f")
@@ -177,6 +177,15 @@ def _short_value(value: str) -> str:
     return re.sub(r"[^\w.,:+=-]", "_", value)[:_MAX_VALUE_LENGTH]
 
 
+def _check_log(file: Path) -> None:
+    try:
+        if file.is_dir() or not file.absolute().parent.is_dir():
+            raise BadInput(f"--log-file must be a file in a folder that is there, got {file}; give one such as run.log")
+        os.close(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666))  # a pipe could block
+    except OSError as error:
+        raise BadInput(f"--log-file {file} cannot be written ({one_line(error)}); give another file") from error
+
+
 @dataclass(frozen=True, kw_only=True)
 class RuntimeConfig:
     """Settings of the machine at hand.
@@ -237,10 +246,8 @@ class RuntimeConfig:
 
     def __post_init__(self, tracker: tuple[str, ...]) -> None:
         object.__setattr__(self, "log", (*self.log, *tracker))
-        if self.log_file is not None and (self.log_file.is_dir() or not self.log_file.absolute().parent.is_dir()):
-            raise BadInput(
-                f"--log-file must be a file in a folder that is there, got {self.log_file}; give one such as run.log"
-            )
+        if self.log_file is not None:
+            _check_log(self.log_file)
         if any(count is not None and count < 1 for count in (self.accumulate, self.threads)):
             raise BadInput(f"--accumulate and --threads must be at least 1, got {self.accumulate} and {self.threads}")
         if self.fast and self.exact:

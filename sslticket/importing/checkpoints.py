@@ -72,7 +72,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not state:
         raise BadInput(f"{path} holds no tensors by their names; give a state dict, or a checkpoint that holds one")
     for name, value in state.items():
-        _check_size(name, value, path)
+        _check_tensor(name, value, path)
     prefix = _common_wrapper(state)
     state = {name.removeprefix(prefix): value for name, value in state.items()}
     form, state, masks = _split_masks(state, path)
@@ -204,7 +204,7 @@ def _listed_masks(masks: Sequence[Any], state: Mapping[str, Tensor], path: Path)
     names = [
         name for name in state if name.endswith(".weight") and f"{name.removesuffix('weight')}running_mean" not in state
     ]
-    shapes = [None if mask is None else tuple(mask.shape) for mask in masks]
+    shapes = [tuple(mask.shape) if isinstance(mask, Tensor) else mask and "no tensor" for mask in masks]
     if len(names) != len(shapes) or any(
         shape not in (None, tuple(state[name].shape)) for name, shape in zip(names, shapes, strict=True)
     ):
@@ -219,14 +219,19 @@ def _is_binary(value: Tensor) -> bool:
     return value.dim() > 1 and bool(((value == 0) | (value == 1)).all())
 
 
-def _check_size(name: str, value: Tensor, path: Path) -> None:
-    """Refuse a tensor that repeats a few bytes: a small file could ask for any memory."""
+def _check_tensor(name: str, value: Tensor, path: Path) -> None:
+    """Refuse a tensor that is no plain array, or repeats a few bytes: a small file could ask for any memory."""
+    if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_nested:
+        raise BadInput(
+            f"{path} holds {name} as a sparse, quantized, nested or empty tensor; give one of plain tensors, such as "
+            "to_dense() and dequantize() make"
+        )
     if value.numel() * value.element_size() > path.stat().st_size:
         raise BadInput(f"{path} says that {name} is larger than the file is; give a checkpoint that torch.save wrote")
 
 
 def _as_mask(name: str, mask: Tensor, path: Path) -> Tensor:
-    _check_size(name, mask, path)
+    _check_tensor(name, mask, path)
     if not bool(((mask == 0) | (mask == 1)).all()):
         raise BadInput(f"the mask of {name} in {path} has other values than 0 and 1; give one that keeps or prunes")
     return mask != 0

@@ -262,9 +262,9 @@ class _Network:
         for name, mask in masks.items():
             if matching.head is not None and name == f"{matching.head}.weight":
                 continue
-            if name not in ours:
+            if name not in ours and (matching.head is None or name != f"{matching.head}.bias"):
                 raise BadInput(f"{path} has a mask of {name}, which is no weight of {self.model}; give another --model")
-            if ours[name] in prunable:
+            if ours.get(name) in prunable:
                 renamed[ours[name]] = mask
             elif not bool(mask.all()):
                 raise BadInput(

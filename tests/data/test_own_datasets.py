@@ -1,15 +1,23 @@
 """Data sets of one's own: any folder by name, with a seeded split, and a `Dataset` in a user's file."""
 
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sslticket.cli.ticket_commands import selected_protocols
 from sslticket.config.recipe import Data, Recipe, RecipeRecord
 from sslticket.data.datasets import CATALOGUED, DATASETS
 from sslticket.data.datasets.base import SPLITS
-from sslticket.data.datasets.catalogue import get_dataset, known_dataset, load_dataset, split_folder_path
+from sslticket.data.datasets.catalogue import (
+    find_folder_path,
+    get_dataset,
+    known_dataset,
+    load_dataset,
+    split_folder_path,
+)
 from sslticket.data.datasets.locate import MissingSplit
 from sslticket.data.own_images import KeptSplit, own_folder_name
 from sslticket.data.source import DataSource, check_complete, is_complete, open_split
@@ -124,6 +132,17 @@ def test_a_folders_path_is_its_name_and_where_it_lies(
 ) -> None:
     name, where = split_folder_path(word, None if root is None else Path(root))
     assert (name, where) == (expected[0], None if expected[1] is None else Path(expected[1]))
+
+
+def test_a_path_that_is_no_folders_is_not_taken_for_what_it_lies_in(digits: Path, refused: Refused) -> None:
+    flowers = digits / "flowers"
+    assert find_folder_path(f"folder:{flowers}", None) == ("folder:flowers", digits)
+    image = next(flowers.rglob("*.png"))
+    for place, state in ((flowers / "typo", "is not there"), (image, "is no folder")):
+        with refused(f"{place} {state}", "give folder:PATH"):
+            find_folder_path(f"folder:{place}", None)
+        with refused(f"{place} {state}", "give folder:PATH"):
+            selected_protocols(Namespace(protocol=[f"folder:{place},length=2ep"], part=None))
 
 
 def test_a_folder_that_is_not_found_is_answered_with_what_to_type(

@@ -242,6 +242,26 @@ REFUSED: dict[str, tuple[Callable[[Found], Any], Origin, str]] = {
         CONV3,
         "prunes features.0.bias, and tickets keep",
     ),
+    "a pruned bias of the head": (
+        lambda found: found.state | {"fc.bias_orig": found.state["fc.bias"], "fc.bias_mask": torch.zeros(10)},
+        CONV3,
+        "prunes fc.bias, and tickets keep",
+    ),
+    "a sparse tensor": (
+        lambda found: found.zeros | {"features.4.weight": found.zeros["features.4.weight"].to_sparse()},
+        CONV3,
+        "holds features.4.weight as a sparse, .* give one of plain tensors",
+    ),
+    "a tensor without numbers": (
+        lambda found: found.zeros | {"features.4.weight": torch.ones(32, 16, 3, 3, device="meta")},
+        CONV3,
+        "holds features.4.weight as a sparse, .* or empty tensor",
+    ),
+    "a list of masks that are none": (
+        lambda found: rigl_torch(found) | {"pruner": {"backward_masks": [1, 2, 3, 4]}},
+        CONV3,
+        "lists 4 masks whose shapes are not those",
+    ),
     "not finite": (
         lambda found: found.zeros | {"features.0.bias": torch.full((16,), float("nan"))},
         CONV3,

@@ -182,6 +182,10 @@ def test_a_quiet_search_says_nothing_and_writes_its_log(
         assert any(text in line for line in log.read_text().splitlines()), text
     with pytest.raises(BadInput, match="--log-file must be a file in a folder that is there"):
         RuntimeConfig(log_file=tmp_path / "nowhere" / "run.log")
+    os.mkfifo(tmp_path / "pipe")  # which nobody reads
+    for place in (tmp_path / "pipe", tmp_path / ("x" * 300)):
+        with pytest.raises(BadInput, match=r"--log-file .* cannot be written \(.*\); give another file"):
+            RuntimeConfig(log_file=place)
 
 
 @pytest.mark.slow

@@ -395,6 +395,30 @@ def split_folder_path(word: str, data_root: Path | None) -> tuple[str, Path | No
     return f"folder:{place.name}", above
 
 
+def find_folder_path(word: str, data_root: Path | None) -> tuple[str, Path | None]:
+    """As `split_folder_path`, and the path is that of a folder.
+
+    Raises:
+        BadInput: If it is not: class folders beside it would be taken for the data set.
+    """
+    name, above = split_folder_path(word, data_root)
+    if name != word and above is not None:
+        check_folder(name, above)
+    return name, above
+
+
+def check_folder(name: str, above: Path) -> None:
+    """Whether the folder of "folder:NAME", which was given by its path, is there.
+
+    Raises:
+        BadInput: If there is no such folder.
+    """
+    place = above / name.removeprefix("folder:")
+    if not place.is_dir():
+        state = "is no folder" if place.exists() else "is not there"
+        raise BadInput(f"{place} {state}; give folder:PATH with the path of the folder that holds the class folders")
+
+
 def load_dataset(name: str) -> Dataset:
     """Return the data set of a name that the user gives: as `get_dataset`, or in a file or module of the user's own.
 
