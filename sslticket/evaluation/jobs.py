@@ -372,8 +372,13 @@ class EvaluationPlan:
         rows = [(task, row) for task in self.tasks if self.is_done(task) and (row := read_task_row(task.row_file))]
         others: Counter[tuple[str, str]] = Counter()
         for task, row in rows:
-            if "precision" in row:
-                others[numerics_of_row(row), self._numerics_of(task, row.get("steps", 0))] += 1
+            if "precision" not in row:
+                continue
+            try:
+                now = self._numerics_of(task, row.get("steps", 0))
+            except BadInput:  # without its images nothing would be measured now
+                continue
+            others[numerics_of_row(row), now] += 1
         others = Counter({ways: count for ways, count in others.items() if ways[0] != ways[1]})
         lines = []
         if others:

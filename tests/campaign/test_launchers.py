@@ -214,7 +214,7 @@ def leave(number, frame):
     print("saved " + os.environ.get("RANK", "") + "\\n", end="", flush=True)  # in one write
     os._exit(75)
 signal.signal(signal.SIGUSR1, leave)
-print("begun", flush=True)
+print("begun\\n", end="", flush=True)  # in one write
 while True:
     time.sleep(0.1)
 """
@@ -226,9 +226,9 @@ def stop_as_slurm_does(words: list[str], begun: int) -> tuple[int, str]:
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as started:
         assert started.stdout is not None
         lines = [started.stdout.readline() for _ in range(begun)]
-        assert lines == ["begun\n"] * begun
         for process in [psutil.Process(started.pid), *psutil.Process(started.pid).children(recursive=True)]:
             process.send_signal(signal.SIGUSR1)
+        assert lines == ["begun\n"] * begun
         printed = started.stdout.read()
         return started.wait(), printed
 
