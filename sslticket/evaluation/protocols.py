@@ -362,7 +362,10 @@ def folder_protocol(name: str) -> Protocol:
     found = re.fullmatch(r"(folder:.*?)((?:,[a-z_]+=[^,]*)*)", name, re.DOTALL)
     assert found, f"{name} begins with folder:"
     dataset = get_dataset(found[1])
-    given = dict(word.split("=", 1) for word in found[2].split(",")[1:])
+    words = [word.split("=", 1) for word in found[2].split(",")[1:]]
+    given = dict(words)
+    if len(given) < len(words):
+        raise BadInput(f"each setting of a folder's protocol must be given once, got {name}; leave out what is twice")
     if unknown := [key for key in given if key not in _FOLDER_SETTINGS]:
         raise BadInput(
             f"the protocol of a folder takes {', '.join(_FOLDER_SETTINGS)}, got {unknown[0]} in {name}; write it like "
@@ -380,6 +383,8 @@ def folder_protocol(name: str) -> Protocol:
     if "lr" in given:
         training = replace(training, optimizer=training.optimizer.with_lr(_rate(given["lr"], name)))
     if "length" in given:
+        if Span.parse(given["length"]).amount <= 0:
+            raise BadInput(f"length must be above 0, got {given['length']} in {name}; give length=30ep")
         training = training.with_length(given["length"])
     side = size or dataset.train_view.size
     own = f"{path_safe(dataset.folder_name) or 'folder'}{half or ''}"

@@ -159,9 +159,10 @@ def _file_parts(path: Path, origin: Origin, *, lone: bool) -> tuple[str | None, 
         about=about,
     )
     parts = [part]
-    if early and not lone and part.level != 0:  # what controls and analyses compare with
+    # What controls and analyses compare with; it comes last, since it fits where the ticket does.
+    if early and not lone and part.level != 0:
         dense_about = about | {"files": {early.path.name: early.digest}}
-        parts.insert(0, replace(part, name=DENSE_FILE, level=0, dense=True, about=dense_about))
+        parts.append(replace(part, name=DENSE_FILE, level=0, dense=True, about=dense_about))
     return origin.model or found.told.get("arch"), iter(parts)
 
 

@@ -7,6 +7,7 @@ are two tolerances: one standard error of the mean of what is compared with, ove
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -18,6 +19,8 @@ from sslticket.report import text
 Tolerance = Literal["error", "point"]
 TOLERANCES: dict[Tolerance, str] = {"error": "one standard error", "point": "1 point"}
 POINT = 0.01
+_UNIT_KIND = re.compile(r"^(search|draw of seed|draw) ")
+"""What a unit of `stats.name_series` begins with; the rest is its seed, or a run's name, which may have spaces."""
 _ROUNDING = 1e-12
 """Accuracies are counts of images over their number; means of equal ones may part in the sixteenth digit."""
 
@@ -166,7 +169,7 @@ def _by_seed(
         measured = [density for density, each in own.items() if unit in each]
         if measured:
             matching = [each for each in measured if own[each][unit] >= top1 - tolerance - _ROUNDING]
-            found[unit.split()[-1]] = min(matching, default=math.nan)
+            found[_UNIT_KIND.sub("", unit)] = min(matching, default=math.nan)
     return dict(sorted(found.items(), key=lambda each: (len(each[0]), each[0])))
 
 

@@ -317,6 +317,8 @@ def test_a_folders_protocol_has_its_settings_in_its_name_and_follows_its_batch()
     [
         ("lenght=1ep", "takes length, image_size, optimizer, batch_size, lr, half, got lenght"),
         ("length=1", "must be like 90ep"),
+        ("length=0ep", "length must be above 0, got 0ep"),
+        ("length=2ep,length=3ep", "must be given once"),
         ("image_size=big", "image_size must be a whole number from 1 on, got big"),
         ("batch_size=0", "batch_size must be a whole number from 1 on, got 0"),
         ("optimizer=lion", "optimizer must be sgd or adam, got lion"),

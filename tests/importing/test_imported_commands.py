@@ -164,6 +164,13 @@ def test_it_is_applied_from_python_and_its_network_is_made_as_the_card_says(tick
     assert all(torch.equal(state[name], value) for name, value in loaded.weights.items())
 
 
+def test_early_weights_that_do_not_fit_leave_no_half_of_a_run(home: Path, found: Found, tmp_path: Path) -> None:
+    torch.save(found.early | {"fc.weight": torch.ones(7, 32), "fc.bias": torch.ones(7)}, tmp_path / "other.pt")
+    with pytest.raises(BadInput, match="give files of one network"):
+        command(f"import {home}/one.pt {tmp_path}/half --model conv3 --early {tmp_path}/other.pt")
+    assert not (tmp_path / "half").exists()
+
+
 def test_who_knows_more_says_it_and_everything_follows(
     home: Path, found: Found, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

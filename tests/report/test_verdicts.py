@@ -75,6 +75,11 @@ def test_one_search_has_no_standard_error_but_a_point(judged, score) -> None:
     assert found.bold == (0.5, 0.25, 0.125)
 
 
+def test_searches_whose_seeds_nobody_knows_are_told_apart_by_their_whole_names(judged, score) -> None:
+    rows = [row | {"run": f"{'abc'[row.pop('search_seed')]} 1"} for row in scored(score)]
+    assert judged(*rows)["supervised"].found["error"].by_seed == {"a 1": 0.125, "b 1": 0.125, "c 1": 0.0625}
+
+
 def test_tickets_that_match_nowhere_and_those_without_a_dense_network(judged, score) -> None:
     poor = {density: values if density == 1 else (0.1, 0.1, 0.1) for density, values in TOP1.items()}
     found = judged(*scored(score, poor))["supervised"]
