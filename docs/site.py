@@ -1,12 +1,21 @@
-"""Hook of the docs site: pages that lie outside `docs/`, links to source files, and the API reference."""
+"""Hook of the docs site: pages outside `docs/`, links to source files, and the reference of the flags and of the API."""
 
+import argparse
 import ast
 import posixpath
 import re
+from collections.abc import Iterable, Iterator
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
+
+from sslticket.cli.commands import make_parser
+from sslticket.cli.recipe_commands import _recipe_parser
+from sslticket.config.flags import CHOICES, choose_parts
+from sslticket.config.recipe_files import load_recipes
+from sslticket.registry import registry_of
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -19,6 +28,9 @@ PAGES = {
 }
 """Pages of the site by their files in the repository; those in docs/ have their own names."""
 
+FLAGS = "flags.md"
+"""The page with every flag, which is made here."""
+
 SOURCES = ("sslticket", "recipes", "sweeps", "examples", "experiments", "benchmarks", "tests")
 """Folders whose files the pages link to; a copy of each file that is linked to is part of the site."""
 
@@ -26,9 +38,10 @@ _LINK = re.compile(r"(?<=\]\()([^)\s#]+)?(#[^)\s]*)?(?=\))")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pages from outside docs/, the API reference, and the files that pages link to."""
+    """Add the pages from outside docs/, the reference of flags and API, and the files that pages link to."""
     for source, page in PAGES.items():
         files.append(File.generated(config, page, abs_src_path=str(ROOT / source)))
+    files.append(File.generated(config, FLAGS, content=flags_reference()))
     for package, page in api_pages().items():
         files.append(File.generated(config, page, content=api_reference(package)))
     linked = {target for page in [*files.documentation_pages()] for target in _linked_sources(page)}
@@ -55,8 +68,65 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 def on_config(config: Any) -> Any:
     """Put the pages of the API reference, which are made here, into the navigation."""
-    config.nav.append({"API": [{package: page} for package, page in api_pages().items()]})
+    (reference,) = (entry["Reference"] for entry in config.nav if "Reference" in entry)
+    reference.append({"API": [{package: page} for package, page in api_pages().items()]})
     return config
+
+
+def flags_reference() -> str:
+    """Every flag of every command, from the parsers themselves, and of every part that a recipe can have."""
+    recipe = next(iter(load_recipes("supervised_resnet50").values()))
+    parser = _recipe_parser(recipe)
+    shown = {name for action in parser._actions for name in action.option_strings}
+    lines = [
+        "# Flags",
+        "",
+        "Made from the commands themselves: what `--help` prints. In brackets is the default, of the recipe "
+        "`supervised_resnet50` where it is a recipe's. [Running](running.md#flags) tells how flags are named and chosen.",
+        "",
+        "## sslticket run RECIPE",
+        "",
+        "`sslticket show RECIPE` takes the same.",
+        "",
+        *_table(parser._actions),
+    ]
+    for kind in CHOICES:
+        if kind == "gate":  # of the one search that has gates to choose; its own flags are shown with it
+            recipe = choose_parts(recipe, ["--search", "MaskTraining"])
+            shown |= {name for action in _recipe_parser(recipe)._actions for name in action.option_strings}
+        for name in registry_of(kind).names():
+            actions = _recipe_parser(choose_parts(recipe, [f"--{kind}", name]))._actions
+            own = [action for action in actions if not shown.issuperset(action.option_strings)]
+            if own:
+                lines += [f"### --{kind} {name}", "", "Beside or in place of those above:", "", *_table(own)]
+    for command, each in _commands(make_parser()):
+        if table := _table(each._actions):
+            lines += [f"## {command}", "", *([f"{each.description.strip()}", ""] if each.description else []), *table]
+    return "\n".join(lines)
+
+
+def _commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Each command with its parser, those of a command's own commands too; not those whose flags are the recipe's."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for each in action.choices.values():
+                if each.prog.split()[-1] != "run":
+                    yield each.prog, each
+                    yield from _commands(each)
+
+
+def _table(actions: Iterable[argparse.Action]) -> list[str]:
+    rows = []
+    for action in actions:
+        if action.help == argparse.SUPPRESS or isinstance(action, argparse._HelpAction | argparse._SubParsersAction):
+            continue
+        values = " ".join(map(str, action.choices or ())) or (action.metavar if isinstance(action.metavar, str) else "")
+        names = ", ".join(f"`{name}`" for name in action.option_strings) or f"`{action.metavar or action.dest}`"
+        takes = "" if action.nargs == 0 or not action.option_strings else values or action.dest.upper()
+        told = escape((action.help or "").replace("%%", "%"), quote=False).replace("|", "\\|").replace("\n", " ")
+        told = re.sub(r"([*_\[\]])", r"\\\1", told)
+        rows.append(f"| {names} | {escape(takes, quote=False)} | {told} |")
+    return ["| flag | value | what |", "|---|---|---|", *rows, ""] if rows else []
 
 
 def api_pages() -> dict[str, str]:
@@ -98,7 +168,7 @@ def _target(file: File, link: str) -> str | None:
 
 
 def _linked_sources(file: File) -> list[str]:
-    if file.src_uri.startswith("api/"):
+    if file.src_uri.startswith("api/") or file.src_uri == FLAGS:
         return []
     found = (_target(file, match.group(1) or "") for match in _LINK.finditer(file.content_string))
     pages = {*PAGES}

@@ -109,7 +109,7 @@ def evaluate_tickets(
 
     Returns:
         One line for each ticket, control, protocol, head and seed that was asked for, measured now or before.
-        The columns are those of docs/report.md.
+        The columns are those of docs/rows.md.
 
     Raises:
         BadInput: If a ticket is damaged or does not fit the protocol, or the images are missing.

@@ -120,7 +120,7 @@ def _add_rows(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
         "rows",
         help="put the rows of runs into one table for other programs",
         description="Read the rows below the given folders and in the given tables, and write them as one table, a\n"
-        "line for each measurement; docs/report.md tells its columns.",
+        "line for each measurement; docs/rows.md tells its columns.",
     )
     parser.add_argument("runs", nargs="+", type=Path, help=ROWS_HELP)
     parser.add_argument(

@@ -1,6 +1,6 @@
 """How often the report's intervals hold the truth, and how often it calls different what is not, on made-up searches.
 
-`python -m tests.report.interval_coverage` prints the table of docs/report.md.
+`python -m tests.report.interval_coverage` prints the table of docs/statistics.md.
 """
 
 from dataclasses import dataclass

@@ -194,13 +194,13 @@ def test_without_pyarrow_one_line_says_what_to_install(runs, score, tmp_path, mo
 
 
 def test_the_documented_keys_are_those_of_the_rows():
-    """Key, type and kinds of row, as docs/report.md tells them."""
+    """Key, type and kinds of row, as docs/rows.md tells them."""
     names = {str: "text", int: "whole number", float: "number", dict: "names and values", list: "list"}
     wanted = {"kind": ("text", "all")}
     for name, key in all_keys().items():
         having = [kind for kind, row_type in ROW_TYPES.items() if name in keys_of(row_type)]
         nullable = " or nothing" if NoneType in key.types else ""
         wanted[name] = names[key.types[0]] + nullable, "all" if len(having) == len(ROW_TYPES) else ", ".join(having)
-    text = (Path(__file__).parents[2] / "docs/report.md").read_text("utf-8")
+    text = (Path(__file__).parents[2] / "docs/rows.md").read_text("utf-8")
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")]
     assert {name.strip("`"): (kind, of) for name, kind, of, meaning in lines if meaning} == wanted
