@@ -1,4 +1,4 @@
-"""Hook of the docs site: pages outside `docs/`, links to source files, and the reference of the flags and of the API."""
+"""Hook of the docs site: pages outside `docs/`, links to source files, the reference of the flags and of the API."""
 
 import argparse
 import ast
@@ -11,6 +11,7 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
+from sslticket.analysis import ANALYSES
 from sslticket.cli.commands import make_parser
 from sslticket.cli.recipe_commands import _recipe_parser
 from sslticket.config.flags import CHOICES, choose_parts
@@ -82,7 +83,7 @@ def flags_reference() -> str:
         "# Flags",
         "",
         "Made from the commands themselves: what `--help` prints. In brackets is the default, of the recipe "
-        "`supervised_resnet50` where it is a recipe's. [Running](running.md#flags) tells how flags are named and chosen.",
+        "`supervised_resnet50` where it is a recipe's. [Running](running.md#flags) tells how to choose.",
         "",
         "## sslticket run RECIPE",
         "",
@@ -109,6 +110,8 @@ def _commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.A
     """Each command with its parser, those of a command's own commands too; not those whose flags are the recipe's."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
+            if parser.prog == "sslticket analyse":  # makes its parsers when their names are typed
+                action.choices.update({name: action.choices[name] for name in (*ANALYSES.names(), "rewind")})
             for each in action.choices.values():
                 if each.prog.split()[-1] != "run":
                     yield each.prog, each

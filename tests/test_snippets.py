@@ -20,10 +20,15 @@ from tests.export.conftest import made
 ROOT = Path(__file__).parents[1]
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "datasets/README.md", "recipes/README.md")),
+    ROOT / "examples" / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _RECIPE = re.compile(r"(?:python|accelerate launch(?: --\w+ \S+)*|torchrun(?: --[\w-]+ \S+)*) (\S+\.py)(.*)")
+
+_LAUNCHED = re.compile(
+    r"^(?:for \w+ in [\d ]+; do )?(?:(?:accelerate launch|torchrun)(?: --[\w-]+ \S+)* -m |python -m )?(?=sslticket )"
+)
 
 
 def blocks(page: Path, *, python: bool) -> list[str]:
@@ -33,7 +38,8 @@ def blocks(page: Path, *, python: bool) -> list[str]:
 def commands(page: Path) -> list[str]:
     """The lines of a page that run a recipe or `sslticket`; in sentences, those that name a recipe."""
     lines = [line for text in blocks(page, python=False) for line in text.replace("\\\n", " ").splitlines()]
-    found = [line.removeprefix("$ ").strip() for line in lines]
+    found = [_LAUNCHED.sub("", line.removeprefix("$ ").strip()).replace("$seed", "0") for line in lines]
+    found = [line.removesuffix("; done") for line in found]
     found = [line for line in found if re.match(r"sslticket \w", line) or runs_a_recipe(line)]
     named = re.findall(r"`((?:sslticket|python|accelerate launch|torchrun) [^`\n]+)`", page.read_text())
     found += [line for line in named if re.match(r"sslticket (run|show) ", line) or runs_a_recipe(line)]
