@@ -197,10 +197,12 @@ def test_the_documented_keys_are_those_of_the_rows():
     """Key, type and kinds of row, as docs/rows.md tells them."""
     names = {str: "text", int: "whole number", float: "number", dict: "names and values", list: "list"}
     wanted = {"kind": ("text", "all")}
+    ours = {kind: each for kind, each in ROW_TYPES.items() if each.__module__.startswith("sslticket.")}
     for name, key in all_keys().items():
-        having = [kind for kind, row_type in ROW_TYPES.items() if name in keys_of(row_type)]
+        having = [kind for kind, row_type in ours.items() if name in keys_of(row_type)]
         nullable = " or nothing" if NoneType in key.types else ""
-        wanted[name] = names[key.types[0]] + nullable, "all" if len(having) == len(ROW_TYPES) else ", ".join(having)
+        if having:  # a class of another test's may have keys of its own
+            wanted[name] = names[key.types[0]] + nullable, "all" if len(having) == len(ours) else ", ".join(having)
     text = (Path(__file__).parents[2] / "docs/rows.md").read_text("utf-8")
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")]
     assert {name.strip("`"): (kind, of) for name, kind, of, meaning in lines if meaning} == wanted
