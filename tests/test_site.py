@@ -128,26 +128,11 @@ def test_the_first_page_runs_from_installing_to_a_ticket_in_use(tmp_path: Path) 
     kept |= {"PYTHONPATH": os.pathsep.join(LIBRARIES), "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}
     kept |= {"HOME": str(tmp_path), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     page = DOCS / "start.md"
-    lines = [
-        text
-        for kind, text in re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
-        if kind == ""
-    ]
-    assert len(lines) == 5
-    python = "\n".join(blocks(page, python=True))
-    script = (
-        "set -e\n"
-        + "".join(lines)
-        + 'python -c "$PYTHON_OF_THE_PAGE"\npython -c "import sslticket; print(sslticket.__file__)"\n'
-    )
-    done = subprocess.run(
-        ["bash", "-c", script],
-        cwd=clone,
-        env=kept | {"PYTHON_OF_THE_PAGE": python},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    steps = [text for text in blocks(page, python=False) if not text.startswith("density")]
+    assert len(steps) == 5
+    kept |= {"PYTHON_OF_THE_PAGE": "\n".join(blocks(page, python=True))}
+    script = "".join(["set -e\n", *steps, 'python -c "$PYTHON_OF_THE_PAGE"\n', "command -v sslticket\n"])
+    done = subprocess.run(["bash", "-c", script], cwd=clone, env=kept, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     for said in (
         "1,746 of 13,968 prunable weights",
