@@ -19,7 +19,7 @@ from sslticket.errors import BadInput
 from sslticket.evaluation.protocols import Protocol
 from sslticket.objectives.barlowtwins import BarlowTwins
 from sslticket.objectives.supervised import Supervised
-from sslticket.pruning import pruned_model, sparse_layers
+from sslticket.pruning import innermost, pruned_model, sparse_layers
 from sslticket.pruning.compaction import Compaction, is_compact
 from sslticket.pruning.criteria import SNIP
 from sslticket.pruning.mask import Mask
@@ -282,7 +282,9 @@ class Chosen:
         left_out: The channels that could be left out, which are.
     """
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, innermost: bool = False) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, *, innermost: bool = False, layers: tuple[str, ...] = LAYERS
+    ) -> None:
         self.asked: list[float] = []
         self.left_out: list[int] = []
         self.layouts: list[tuple[bool, ...]] = []
@@ -292,7 +294,10 @@ class Chosen:
             self.layouts.append(trial.layouts)
             density = 1.0 if trial.mask is None else trial.mask.density
             self.asked.append(density)
-            sparse = {} if trial.mask is None else {"sparse": LAYERS, "layers": 3, "images_innermost": innermost}
+            sparse: dict[str, Any] = {}
+            if trial.mask is not None:
+                sparse = {"sparse": layers or tuple(trial.mask), "layers": len(trial.mask)}
+                sparse["images_innermost"] = innermost
             plan = trial.compaction
             self.left_out.append(0 if plan is None else plan.left_out)
             channels = {} if plan is None else {"left_out": plan.left_out, "channels": plan.channels}
@@ -337,6 +342,20 @@ def test_a_search_that_is_stopped_again_and_again_computes_by_its_first_choice(
     search(tmp_path / "whole")
     assert stopped_every(3, lambda: search(tmp_path / "stopped")) >= 2
     assert len(chosen.asked) == 2 * 3, "what was chosen before a stop is not asked again"
+    assert told(tmp_path / "stopped") == told(tmp_path / "whole")
+    assert files(tmp_path / "stopped") == files(tmp_path / "whole")
+
+
+def test_batch_norm_with_images_innermost_can_be_stopped_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Chosen(monkeypatch, innermost=True, layers=())  # all of them
+    normalised, normalise = [], innermost.normalise
+    monkeypatch.setattr(innermost, "normalise", lambda *given: normalised.append(1) or normalise(*given))
+    which = recipe(model="resnet20", search=IMP(levels=2, rate=0.9, rewind="2it"))
+    search(tmp_path / "whole", which)
+    assert len(normalised) >= STEPS * 19, "the layers of batch norm were computed in that layout"
+    assert stopped_every(3, lambda: search(tmp_path / "stopped", which)) >= 2
     assert told(tmp_path / "stopped") == told(tmp_path / "whole")
     assert files(tmp_path / "stopped") == files(tmp_path / "whole")
 
