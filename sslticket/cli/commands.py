@@ -307,7 +307,7 @@ def _add_import(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
         help="make tickets of what other tools found: open_lth, torch.nn.utils.prune, RigL, sparse checkpoints",
         description="Write tickets of other tools' files: a folder of open_lth with its levels, or a checkpoint with\n"
         "masks (torch.nn.utils.prune, weight_mask, RigL, masks alone) or whose zeros are the mask. What they do not\n"
-        "tell stays unknown, unless the flags say it. No code in them is run. docs/sharing.md has examples.",
+        "tell stays unknown, unless the flags say it. No code in them is run. docs/importing.md has examples.",
     )
     parser.add_argument("source", metavar="SOURCE", type=Path, help="a checkpoint, or a folder of open_lth")
     parser.add_argument("out", metavar="OUT", type=Path, help="a name ending in .safetensors, or a folder of a run")
