@@ -68,7 +68,11 @@ def table_lines(rows: pd.DataFrame) -> Iterator[str]:
     """The lines of the page's table."""
     lines: list[dict[Any, Any]] = front(rows).to_dict("records")
     for line in lines:
-        how = "none" if line["bound"] == 1 else f"{line['bound']:g}, {line['window']} masks, {line['every']}"
+        how = (
+            "none"
+            if line["bound"] == 1
+            else f"{line['bound']:g}, {line['window']} mask{'s' * (line['window'] > 1)}, {line['every']}"
+        )
         where = f"{line['model']} | {how} | {100 * line['density']:.3g}%"
         top1 = f"{100 * line['top1']:.1f} ± {100 * line['spread']:.1f} | {100 * line['less']:+.1f}"
         yield f"| {where} | {line['cost']:,.0f} | {1 / line['share']:.1f}x | {top1} |"

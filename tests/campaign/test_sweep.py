@@ -274,6 +274,7 @@ def test_a_plan_is_made_with_the_threads_that_workers_have(monkeypatch: pytest.M
 
 EXPERIMENTS = {
     "experiments/early_bird/early_bird_sweep.py": "docs/searches/early_bird.parquet",
+    "experiments/early_bird/resnet8_sweep.py": "docs/searches/early_bird_resnet8.parquet",
     "experiments/agreement/agreement_sweep.py": "docs/evaluation/agreement.parquet",
     "experiments/searches/conv3_sweep.py": "docs/searches/conv3.parquet",
     "experiments/transfer/own_sweep.py": "docs/transfer/own.parquet",
