@@ -170,7 +170,7 @@ def test_a_table_that_is_not_there_and_a_folder_of_tables_are_named(runs, score,
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: "/".join(path.parts[-2:]))
 def test_committed_evidence_is_read_and_loses_nothing(path, tmp_path):
     found, plain = read_rows(path), pd.read_parquet(path)
-    assert len(found) == len(plain) > 100
+    assert len(found) == len(plain) > 50  # the smallest is of 12 searches
     for key in ("settings", "commit", "seed", "search_seed", "top1"):
         assert found[key].notna().sum() == plain[key].notna().sum()
     assert all(isinstance(settings, dict) for settings in found["settings"].dropna())
