@@ -45,9 +45,9 @@ CONV3 = Recipe(
     ),
     search=IMP(levels=6, rate=0.5, rewind="30it"),
 )
-# The same network, trained for longer, so that a mask has the time to change: 14 times, every 25 steps.
-LONGER = replace(CONV3, training=replace(CONV3.training, length="500it", drops=("350it", "450it")))
-RIGL = RigL(densities=(0.125, 0.015625), update_interval="25it", ticket_weights="initial")
+# The same network, trained for longer, so that a mask has the time to change: 14 times, every 15 steps.
+LONGER = replace(CONV3, training=replace(CONV3.training, length="300it", drops=("210it", "270it")))
+RIGL = RigL(densities=(0.125, 0.015625), update_interval="15it", ticket_weights="initial")
 DYNAMIC = {
     "imp": IMP(levels=6, rate=0.5, rewind="0it"),
     "rigl": RIGL,
