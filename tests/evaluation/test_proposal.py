@@ -32,7 +32,7 @@ MAIN = {
         for task in ("exemplar", "rotnet", "shuffled", "supervised")
         for model in ("resnet18", "vgg19")
     ),
-    "digits-demo": ("rotnet_digits", "supervised_digits"),
+    "digits-demo": ("rigl_digits", "rotnet_digits", "supervised_digits"),
 }
 # Elsewhere it is the training of the search itself.
 OWN = {
@@ -40,7 +40,12 @@ OWN = {
     "cifar10-sgd": ("transfer_resnet50_cifar10", "transfer_vgg19_cifar10"),
     "cifar10-adam": ("transfer_vgg19_cifar10_adam",),
     "mnist": ("stabilizing_lenet300_mnist",),
-    "cifar10-resnet20": ("stabilizing_resnet20_cifar10_standard",),
+    "cifar10-resnet20": (
+        "rigl_resnet20_cifar10",
+        "set_resnet20_cifar10",
+        "stabilizing_resnet20_cifar10_standard",
+    ),
+    "own": ("rigl_resnet50", "rigl_resnet50_uniform", "set_resnet50", "static_resnet50"),
     "cifar10-resnet20-low": ("stabilizing_resnet20_cifar10_low",),
     "cifar10-resnet20-warmup": ("stabilizing_resnet20_cifar10_warmup",),
     "cifar10-vgg19": ("stabilizing_vgg19_cifar10_standard",),
