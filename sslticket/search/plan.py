@@ -386,9 +386,9 @@ class SearchPlan:
 
     def trained_density(self, level: int) -> float | None:
         """The density at which the ticket of a level is trained; None where that shows only when it has been."""
-        survivors = self.stages.survivors
+        survivors, trained = self.stages.survivors, level + self.stages.trained_sparse
         learned = search_of(self.recipe).mask_learning(self.recipe.training, self.clock) is not None
-        return None if survivors is None or learned else survivors[level] / self.num_prunable
+        return None if survivors is None or learned else survivors[trained] / self.num_prunable
 
     @property
     def training_stages(self) -> list[Stage]:
@@ -423,6 +423,7 @@ class SearchPlan:
         after = (
             f", then {stages.cumulative_steps[2] - stages.cumulative_steps[1]:,} a level" if stages.levels > 1 else ""
         )
+        first = "sparse" if stages.trained_sparse else "dense"
         most = "" if stages.exact else "at most "
         left = "as many as the search finds remain"
         if stages.survivors is not None:
@@ -453,7 +454,7 @@ class SearchPlan:
             f"= {stages.rewind / clock.total_steps:.1%} of training",
             "weights": f"{may}; {left}",
             "parameters": self._describe_parameters(),
-            "steps": f"{stages.cumulative_steps[1]:,} dense{after}; {most}{self.total_steps:,} in all "
+            "steps": f"{stages.cumulative_steps[1]:,} {first}{after}; {most}{self.total_steps:,} in all "
             f"= {self.cumulative_samples(self.levels):,} samples{scored}",
             "numerics": str(self.numerics),
             "memory": self._describe_memory(),
