@@ -13,7 +13,7 @@ from findings_sweeps import SEEDS, scored, searches
 
 from sslticket import Evaluate, Sweep, View
 
-NARROW = f"{Path(__file__).with_name('narrow_vgg19.py')}:narrow_vgg19"
+NARROW = f"{Path(__file__).with_name('narrow_networks.py')}:narrow_vgg19"
 BY_HEART = {
     "model": NARROW,
     "subset": 0.04,
