@@ -53,17 +53,40 @@ def alexnet(channels: int, image_size: int) -> nn.Module:
     return _create_torchvision_model("alexnet", channels, image_size)
 
 
+# What timm's transformers take so that they work with images of other sizes too: position embeddings are interpolated
+# from one and the same parameter, and a side that is no multiple of the patch is padded with zeros.
+_ANY_SIZE: tuple[Mapping[str, bool], ...] = (
+    {"dynamic_img_size": True, "dynamic_img_pad": True},
+    {"dynamic_img_size": True},
+    {"strict_img_size": False},
+)
+
+
 def _create_timm_model(name: str, channels: int, image_size: int) -> nn.Module:
+    """The network for images of this size, and of others where it can, which changes no bit for images of this one."""
     import timm
 
     options = {"pretrained": False, "num_classes": 0, "in_chans": channels}
-    try:
-        return cast(nn.Module, timm.create_model(name, img_size=image_size, **options))
-    except TypeError as error:
-        # Networks that take images of any size have no such argument.
-        if "img_size" not in str(error):
-            raise
+    for any_size in (*_ANY_SIZE, {}):
+        state = torch.get_rng_state()
+        try:
+            net = cast(nn.Module, timm.create_model(name, img_size=image_size, **options, **any_size))
+        except TypeError as error:
+            # Networks that take images of any size have no such arguments.
+            if not any(argument in str(error) for argument in ("img_size", *any_size)):
+                raise
+        else:
+            if not any_size or all(image_size % side == 0 for side in _patch_sizes(net)):
+                return net
+        # Whatever was tried before, weights are drawn from the same numbers.
+        torch.set_rng_state(state)
     return cast(nn.Module, timm.create_model(name, **options))
+
+
+def _patch_sizes(net: nn.Module) -> tuple[int, ...]:
+    """Sides of a transformer's patches; images whose size is no multiple lose their rest where one size is shown."""
+    size = getattr(getattr(net, "patch_embed", None), "patch_size", ())
+    return tuple(size) if isinstance(size, tuple | list) else (size,)
 
 
 def _create_torchvision_model(name: str, channels: int, image_size: int) -> nn.Module:

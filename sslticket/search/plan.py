@@ -682,6 +682,7 @@ def _build_backbone(recipe: Recipe, images: TrainingImages) -> nn.Module:
     if refused:
         raise BadInput(
             f"{recipe.model} cannot take views of {refused[0]} pixels beside those of {first}; give --local-crops 0, "
-            "a larger --image-size, or a --model that pools globally"
+            "a larger --image-size, or a --model that takes several sizes: one that pools globally, or timm's ViT such "
+            "as vit_small_patch16_224"
         )
     return backbone
