@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from sslticket import models
 from sslticket.errors import BadInput
+from sslticket.objectives.multiview import MomentumEncoder
 
 
 @pytest.mark.parametrize(
@@ -153,6 +154,27 @@ def test_a_size_that_is_no_multiple_of_the_patch_stays_what_it_was() -> None:
     assert torch.equal(backbone(images), fixed(images))
     assert backbone.pos_embed.shape[1] == 1 + 2 * 2
     assert not models.accepts_image_size(backbone, channels=3, image_size=16)
+
+
+def test_blocks_are_left_out_of_a_training_and_of_no_momentum_encoder() -> None:
+    torch.manual_seed(0)
+    whole = models.create_model("test_vit", image_size=32)
+    torch.manual_seed(0)
+    backbone = models.create_model("test_vit", image_size=32, drop_path=0.9)
+    assert all(map(torch.equal, backbone.parameters(), whole.parameters()))
+    images = torch.randn(4, 3, 32, 32)
+    assert torch.equal(backbone.eval()(images), whole.eval()(images))
+    assert not torch.equal(backbone.train()(images), whole.train()(images))
+    assert [block.drop_path1.drop_prob for block in backbone.blocks[1:]] == pytest.approx([0.18, 0.36, 0.54, 0.72, 0.9])
+    encoder = MomentumEncoder(backbone, nn.Identity()).train()
+    assert torch.equal(encoder(images), whole(images))
+
+
+@pytest.mark.parametrize("name", ["resnet20", "vit_b_16", "vgg11_bn"])
+def test_a_network_without_blocks_to_leave_out_is_refused(name: str) -> None:
+    with pytest.raises(BadInput, match=f"--drop-path must .*, which {name} is not; give --drop-path 0") as told:
+        models.create_model(name, image_size=32, drop_path=0.1)
+    assert "\n" not in str(told.value)
 
 
 class Noise(nn.Module):
