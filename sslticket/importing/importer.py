@@ -24,6 +24,7 @@ from sslticket.importing.open_lth import OpenLTHRun
 from sslticket.models import MODELS
 from sslticket.provenance import library_versions
 from sslticket.pruning.mask import Mask, StateDict
+from sslticket.pruning.pattern import full_pattern
 from sslticket.pruning.prunable import prunable_weights
 from sslticket.registry import required_parts
 from sslticket.ticket import INITIAL_TICKET, Ticket
@@ -337,6 +338,8 @@ def _make_ticket(part: _Part, network: _Network, origin: Origin) -> Ticket:
     recipe = {"model": network.model, "objective": {"is": came["objective"]}, "fit": {"is": UNKNOWN}, **part.tree}
     if dense := [name.removesuffix(".weight") for name in prunable if name not in mask]:
         recipe["search"] = {**recipe["search"], "exclude": dense}
+    if not part.dense and "search" in recipe and (pattern := full_pattern(mask)) is not None:
+        recipe["search"] = {**recipe["search"], "pattern": str(pattern)}
     level = 1 if part.level is None else part.level
     recipe |= {"data": data}
     return Ticket.from_dense_weights(mask, weights, level=level, recipe=recipe, provenance=came, head=head)
