@@ -131,7 +131,8 @@ def _weight(modules: Mapping[str, nn.Module], name: str) -> Tensor:
 def kept_patterns(mask: Mapping[str, Tensor]) -> dict[str, list[str]]:
     """The N:M patterns of usual sizes that a mask keeps to, with the layers that their M does not divide.
 
-    Of each M the least N; those that follow from a smaller M, as 4:8 from 2:4, are left out.
+    Of each M the least N, if that is at most half of it; those that follow from a smaller M, as 4:8 from 2:4, are left
+    out.
 
     Args:
         mask: For each layer the weights that survive.
@@ -141,7 +142,7 @@ def kept_patterns(mask: Mapping[str, Tensor]) -> dict[str, list[str]]:
     for size in _USUAL_SIZES:
         fitting = {name: layer for name, layer in mask.items() if Pattern(1, size).fits(layer)}
         kept = max((Pattern(1, size).densest_group(layer) for layer in fitting.values()), default=size)
-        if kept and kept / size < least:
+        if 0 < kept <= size / 2 and kept / size < least:
             least = kept / size
             found[str(Pattern(kept, size))] = [name for name in mask if name not in fitting]
     return found

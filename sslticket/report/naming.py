@@ -165,10 +165,10 @@ _MAX_SETTINGS = 4
 def name_tickets(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame of `naming.fill_defaults` with the columns `tickets`, what found them, and `variant`.
 
-    A name is the objective, the N:M pattern, the subset or the shots and, where a model has several, the source; then, in
-    brackets, the search, where a model has several, and the fewest settings of the recipe that tell those apart which are
-    still alike; these two are `variant`. Recipes of rows that hold no settings are told apart by their hash. Last come
-    the images, where searches of one recipe were of several. Seeds are never in a name.
+    A name is the objective, the N:M pattern, the subset or the shots and, where a model has several, the source; then,
+    in brackets, the search, where a model has several, and the fewest settings of the recipe that tell those apart
+    which are still alike; these two are `variant`. Recipes of rows that hold no settings are told apart by their hash.
+    Last come the images, where searches of one recipe were of several. Seeds are never in a name.
 
     `search` and `settings` are filled in where any row of a recipe has them; else they are "" and None.
     """

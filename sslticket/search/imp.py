@@ -29,8 +29,8 @@ class RankedSearch(Search):
         scope: Rank all weights together, or each layer's on their own.
         min_per_layer: Weights that stay in each layer, or all where it has fewer.
         criterion: The scores by which weights are ranked.
-        pattern: N:M, such as "2:4": of every M consecutive weights along a layer's inputs at most N stay where the density
-            is N/M or less, and at least N where it is more; layers that M does not divide stay dense. None for any mask.
+        pattern: N:M, such as "2:4": of every M consecutive weights along a layer's inputs at most N stay where the
+            density is N/M or less, at least N where it is more; layers that M does not divide stay dense. None for any.
     """
 
     levels: int = 30
