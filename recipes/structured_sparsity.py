@@ -1,13 +1,13 @@
 """N:M sparsity: networks for sparse tensor cores, of whose every four weights along a layer's inputs two are pruned.
 
-Finds     the 2:4 network of NVIDIA's workflow: the dense network is trained, pruned once by magnitude, and trained again
-          as before, from the weights that are left; and beside it a lottery ticket of the same pattern, whose mask is
-          found the same way and whose weights go back to W_k.
-Source    Accelerating Sparse Deep Neural Networks (Mishra et al. 2021, https://arxiv.org/abs/2104.08378), whose workflow
-          "prunes weights of a densely-trained model once, then repeats the training session with a fixed sparsity pattern
-          using the same hyper-parameters", and the README of its code (https://github.com/NVIDIA/apex, in
-          apex/contrib/sparsity). The training is that of torchvision's reference
-          (https://github.com/pytorch/vision, references/classification/train.py, eight processes of 32 images).
+Finds     the 2:4 network of NVIDIA's workflow: the dense network is trained, pruned once by magnitude, and trained
+          again as before, from the weights that are left; and beside it a lottery ticket of the same pattern, whose
+          mask is found the same way and whose weights go back to W_k.
+Source    Accelerating Sparse Deep Neural Networks (Mishra et al. 2021, https://arxiv.org/abs/2104.08378), whose
+          workflow "prunes weights of a densely-trained model once, then repeats the training session with a fixed
+          sparsity pattern using the same hyper-parameters", and the README of its code, in apex/contrib/sparsity of
+          https://github.com/NVIDIA/apex. The training is that of torchvision's reference, of eight processes of 32
+          images: references/classification/train.py of https://github.com/pytorch/vision.
 Run       accelerate launch recipes/structured_sparsity.py structured_resnet50_2of4
 Cost      not measured yet; recipes/README.md has a line for each.
 Accuracy  not measured yet.

@@ -583,8 +583,8 @@ def plan_search(
     objective.check(micro_batch, len(images.views))
     named = search.with_dense_layers_named(backbone)
     if named != search:
-        dense = named.exclude[len(search.exclude) :]
-        notes.append(f"{len(dense)} of the layers are left dense, as by --exclude: {shorten_names(dense)}")
+        left = named.exclude[len(search.exclude) :]
+        notes.append(f"layers that the pattern cannot be laid on stay dense, as by --exclude: {shorten_names(left)}")
         recipe, search = replace(recipe, search=named), named
     names = search.prunable_layers(backbone)
     coverage = MaskCoverage.complete()
