@@ -49,6 +49,7 @@ from sslticket.training.display import Stage
 from sslticket.training.memory import DeviceMemory, MemoryModel, ShapeOnlyMode, UnknownMemory, resident_bytes
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.numerics import Numerics, resolve_precision, state_size
+from sslticket.training.optim import layer_scales
 
 
 @dataclass(frozen=True, eq=False)
@@ -329,6 +330,7 @@ class SearchPlan:
             image_size=self.images.views[0].size,
             classes=len(self.images.source.manifest.classes),
             seed=self.recipe.seeds.init,
+            drop_path=self.recipe.training.drop_path,
             gated=search_of(self.recipe).prunable_layers,
             mask_learning=search_of(self.recipe).mask_learning(self.recipe.training, self.clock),
         )
@@ -520,6 +522,7 @@ class SearchPlan:
             "level": ticket.level,
             "density": ticket.mask.density,
             "within": describe_layers(ticket.recipe),
+            "pattern": None if ticket.pattern is None else str(ticket.pattern),
             "ticket_hash": ticket.hash,
             "search_seed": recipe.seed,
             "search": ticket.record.search_name,
@@ -575,12 +578,19 @@ def plan_search(
     search.check(training, objective)
     search.mask_learning(training, clock)
     backbone = _build_backbone(recipe, images)
+    if training.layer_decay != 1:
+        layer_scales(backbone, training.layer_decay)
     # Heads may have batch norm too, which shows when they are built.
     normalised, whole = bool(distributed.batchnorm_layers(backbone)), objective.needs_whole_batch
     micro_batch = runtime.micro_batch(
         training.batch_size, training.ghost_batch, objective.name, whole=whole, normalised=normalised
     )
     objective.check(micro_batch, len(images.views))
+    named = search.with_dense_layers_named(backbone)
+    if named != search:
+        left = named.exclude[len(search.exclude) :]
+        notes.append(f"layers that the pattern cannot be laid on stay dense, as by --exclude: {shorten_names(left)}")
+        recipe, search = replace(recipe, search=named), named
     names = search.prunable_layers(backbone)
     coverage = MaskCoverage.complete()
     if recipe.model not in models.PAPER_MODELS:  # tests try those, so that a dry run need not
@@ -674,7 +684,9 @@ def _build_backbone(recipe: Recipe, images: TrainingImages) -> nn.Module:
     first = images.views[0].size
     # Of the papers' networks only names and shapes are needed here; weights are drawn when they are trained.
     with ShapeOnlyMode() if recipe.model in models.PAPER_MODELS else nullcontext():
-        backbone = models.create_model(recipe.model, channels=channels, image_size=first)
+        backbone = models.create_model(
+            recipe.model, channels=channels, image_size=first, drop_path=recipe.training.drop_path
+        )
         refused = [
             size
             for size in sorted(sizes - {first})
@@ -683,6 +695,7 @@ def _build_backbone(recipe: Recipe, images: TrainingImages) -> nn.Module:
     if refused:
         raise BadInput(
             f"{recipe.model} cannot take views of {refused[0]} pixels beside those of {first}; give --local-crops 0, "
-            "a larger --image-size, or a --model that pools globally"
+            "a larger --image-size, or a --model that takes several sizes: one that pools globally, or timm's ViT such "
+            "as vit_small_patch16_224"
         )
     return backbone
