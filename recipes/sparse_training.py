@@ -2,14 +2,14 @@
 
 Finds     tickets of densities of 20% and 10% whose masks have changed in training; --densities takes others.
 Source    Rigging the Lottery (Evci et al. 2020, https://arxiv.org/abs/1911.11134) and its code
-          (https://github.com/google-research/rigl, commit d39fc7d): 32,000 steps, a mask that changes every 100 steps up to
-          step 25,000 and 30% of it at first. Training and label smoothing are the defaults of
+          (https://github.com/google-research/rigl, commit d39fc7d): 32,000 steps, a mask that changes every 100 steps
+          up to step 25,000, 30% of it at first. Training and label smoothing are the defaults of
           rigl/imagenet_resnet/imagenet_train_eval.py, by which the learning rate is 0.1 for 256 images. SET is run as
           they run it (Mocanu et al. 2018, https://arxiv.org/abs/1707.04780). The last layer is dense here.
 Run       accelerate launch recipes/sparse_training.py rigl_resnet50
 Cost      not measured yet; recipes/README.md has a line for each.
-Accuracy  theirs are 75.1% at a density of 20% and 73.1% at 10% (Erdos-Renyi-kernel, the code's README); ours not measured
-          yet.
+Accuracy  theirs are 75.1% at a density of 20% and 73.1% at 10% (Erdos-Renyi-kernel, the code's README); ours not
+          measured yet.
 """
 
 from dataclasses import replace
