@@ -13,6 +13,7 @@ from sslticket.data.datasets.arrays import MADE_UP, register_made_up_dataset
 from sslticket.data.loader import Loader
 from sslticket.errors import BadInput, Diverged
 from sslticket.escaping import escape_terminal
+from sslticket.models import RANDOM_INIT
 from sslticket.objectives.base import objective_of
 from sslticket.pruning.prunable import shorten_names
 from sslticket.results.rows import DivergedRow
@@ -171,7 +172,9 @@ def _run_short(plan: SearchPlan, runtime: RuntimeConfig, batch: int, steps: int,
     usual = {"rewind": f"{steps}it", "early_bird": None, "anneal": "step"}
     shorter |= {name: value for name, value in usual.items() if name in names}
     with tempfile.TemporaryDirectory() as folder:
-        small = replace(recipe, data=data, training=training, search=replace(search_of(recipe), **shorter))
+        small = replace(
+            recipe, data=data, training=training, init=RANDOM_INIT, search=replace(search_of(recipe), **shorter)
+        )
         # What pays in the long run is compiled in a short one, too.
         how = replace(runtime, compile=plan.numerics.compiled, probe=None, log=(), tensorboard=False)
         probed = plan_search(small, how, Path(folder))
