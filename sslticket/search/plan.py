@@ -570,8 +570,8 @@ def plan_search(
         BadInput: Naming what does not fit and the fix; nothing has been written.
     """
     recipe = resolve_precision(recipe, runtime)
-    if (weights := resolve_pretrained(recipe.model, recipe.init)) is not None:
-        recipe = replace(recipe, init=weights.name)
+    if (pretrained := resolve_pretrained(recipe.model, recipe.init)) is not None:
+        recipe = replace(recipe, init=pretrained.name)
     images = TrainingImages.open(recipe, runtime, dry_run=dry_run)
     notes = [images.split.note_of_change(out)] if images.split else []
     lengths = {"trial": trial, "rewind_given": rewind_given}
@@ -600,11 +600,11 @@ def plan_search(
             backbone, channels=images.source.dataset.channels, image_size=images.views[0].size
         )
     coverage.check(recipe.model, names)
-    if weights is not None:
-        notes.append(describe_normalisation(weights, images))
+    if pretrained is not None:
+        notes.append(describe_normalisation(pretrained, images))
         if not dry_run:
-            weights = weights.fetch()
-            weights.state_for(backbone, images.source.dataset.channels)  # which refuses what does not fit
+            pretrained = pretrained.fetch()
+            pretrained.state_for(backbone, images.source.dataset.channels)  # which refuses what does not fit
     dense = Mask.ones_like(dict(backbone.named_parameters()), names)
     stages = search.stages(clock, dense)
     weights = sum(backbone.get_parameter(name).numel() for name in prunable_weights(backbone))
@@ -613,7 +613,7 @@ def plan_search(
         data_hash = str(read_json_or_empty(out / recipe.key / "recipe.json").get("data_hash", data_hash))
     recipe = identify_images(recipe, images.identity, out, data_hash)
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
-    run_dir = RunDir(out, recipe, data_hash, init_hash=weights.digest if weights else "")
+    run_dir = RunDir(out, recipe, data_hash, init_hash=pretrained.digest if pretrained else "")
     numerics = Numerics.resolve(runtime, recipe.precision).for_training(
         stages.cumulative_steps[-1],
         size=state_size(backbone),
@@ -633,7 +633,7 @@ def plan_search(
         notice=notice,
         micro_batch=micro_batch,
         numerics=numerics,
-        weights=weights,
+        weights=pretrained,
         notes=tuple(filter(None, notes)),
     )
 

@@ -14,6 +14,7 @@ from sslticket.data.loader import Loader
 from sslticket.errors import BadInput, Diverged
 from sslticket.escaping import escape_terminal
 from sslticket.models import RANDOM_INIT
+from sslticket.models.pretrained import Pretrained
 from sslticket.objectives.base import objective_of
 from sslticket.pruning.prunable import shorten_names
 from sslticket.results.rows import DivergedRow
@@ -231,8 +232,14 @@ def _search_invariants(plan: SearchPlan, monitor: Monitor) -> dict[str, Invarian
         **{name: flag_invariant(name, value) for name, value in flatten_settings(recipe).items()},
         "training images": Invariant(f"sees {len(images):,} training images with the hash {images.hash}", fix),
         "evaluation images": Invariant(f"sees {seen}", fix),
+        **({} if plan.weights is None else {"weights": _weights_invariant(plan.weights)}),
         "out": Invariant(f"writes to {plan.run_dir.path.absolute()}", "give the same --out to every process"),
     }
+
+
+def _weights_invariant(weights: Pretrained) -> Invariant:
+    said = f"starts from the weights {weights.name} with the hash {weights.digest}"
+    return Invariant(said, "have the same file in every machine's cache, or give it with --init")
 
 
 def _warnings(ticket: Ticket, effective: float | None) -> list[str]:
