@@ -7,6 +7,7 @@ masks of their pruner in a list (rigl-torch) or by names (rigl-reproducibility),
 zeros are the mask.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
