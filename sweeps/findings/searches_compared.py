@@ -196,7 +196,7 @@ figures = [
             *(
                 Finding(
                     number=17,
-                    text=f"{panel.title}: SNIP lies between tickets and reinitialised ones where 80% is pruned or more.",
+                    text=f"{panel.title}: SNIP lies between tickets and reinitialised ones from 80% pruned on.",
                     check=Ordering(panel=panel.title, series=list(KINDS)[:3], at=SPARSE),
                 )
                 for panel in (VGG_PANEL, LENET_PANEL)
