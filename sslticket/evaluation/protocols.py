@@ -741,7 +741,9 @@ def propose_protocol(recipe: Mapping[str, Any], *, trial: bool = False) -> Proto
         return _folder_proposal(record, inputs, half, trial)
     if trial:
         short = _BY_NAME.get(f"{data.dataset}-trial")
-        return own_protocol(recipe) if short is None or half else short
+        if short is None or half or not _network_takes_size(model, inputs, short.input_size):
+            return own_protocol(recipe)
+        return short
     same_size = [each for each in here if each.input_size == inputs.image_size]
     own = None
 
@@ -790,6 +792,9 @@ def _network_takes_size(model: str, inputs: InputSpec, size: int) -> bool:
     import torch  # only here: a protocol is data, and looked up before anything is trained
 
     from sslticket import models
+
+    if inputs.image_size == size:
+        return True
 
     def shapes(side: int) -> dict[str, torch.Size]:
         backbone = models.create_model(model, channels=inputs.channels, image_size=side)
