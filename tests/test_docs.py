@@ -60,6 +60,14 @@ def test_the_criteria_page_lists_every_setting_with_its_default() -> None:
     assert all(f"| `{name}()` |" in text for name in criteria)
 
 
+def test_dynamic_sparse_training_lists_every_setting_with_both_defaults() -> None:
+    listed = re.findall(r"^\| `(\w+)` \| `(.*?)` \| `(.*?)` \|", (DOCS / "dynamic-sparse.md").read_text(), re.MULTILINE)
+    shared = {field.name for field in dataclasses.fields(Search)}
+    both = zip(dataclasses.fields(sslticket.RigL), dataclasses.fields(sslticket.SET), strict=True)
+    defaults = [(one.name, str(one.default), str(other.default)) for one, other in both if one.name not in shared]
+    assert sorted(listed) == sorted(defaults)
+
+
 @pytest.mark.parametrize("name", ["ContinuousSparsification", "StochasticSparsification", "EdgePopup", "MaskTraining"])
 def test_learnt_masks_list_every_setting_with_its_default(name: str) -> None:
     section = (DOCS / "learnt-masks.md").read_text().split(f"\n## {name}\n")[1].split("\n## ")[0]
@@ -71,7 +79,7 @@ def test_learnt_masks_list_every_setting_with_its_default(name: str) -> None:
 
 @pytest.mark.parametrize(
     "page",
-    [*(DOCS / f"{name}.md" for name in ("criteria", "learnt-masks", "objectives")), *PAGES.values()],
+    [*(DOCS / f"{name}.md" for name in ("criteria", "dynamic-sparse", "learnt-masks", "objectives")), *PAGES.values()],
     ids=lambda page: page.stem,
 )
 def test_links_and_recipes_are_there(page: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from sslticket import (
     ERK,
     IMP,
+    SET,
     SNIP,
     Adam,
     ContinuousSparsification,
@@ -18,6 +19,7 @@ from sslticket import (
     OneShot,
     Random,
     Recipe,
+    RigL,
     StochasticSparsification,
     Supervised,
     SynFlow,
@@ -43,6 +45,22 @@ CONV3 = Recipe(
     ),
     search=IMP(levels=6, rate=0.5, rewind="30it"),
 )
+# The same network, trained for longer, so that a mask has the time to change: 14 times, every 15 steps.
+LONGER = replace(CONV3, training=replace(CONV3.training, length="300it", drops=("210it", "270it")))
+RIGL = RigL(densities=(0.125, 0.015625), update_interval="15it", ticket_weights="initial")
+DYNAMIC = {
+    "imp": IMP(levels=6, rate=0.5, rewind="0it"),
+    "rigl": RIGL,
+    "set": SET(
+        densities=RIGL.densities,
+        distribution="erk",
+        update_interval=RIGL.update_interval,
+        update_until=RIGL.update_until,
+        drop_decay="cosine",
+        ticket_weights="initial",
+    ),
+    "static": replace(RIGL, update_until="0it"),
+}
 BEFORE_TRAINING = {
     "snip": SNIP(),
     "grasp": GraSP(),
@@ -66,6 +84,7 @@ recipes = {
     "conv3-supermask-ss": replace(CONV3, search=replace(STOCHASTIC, rounds=1, rewind="0it", frozen=True)),
     "conv3-edgepopup": replace(CONV3, search=EdgePopup()),
 }
+recipes |= {f"dynamic-{name}": replace(LONGER, search=search) for name, search in DYNAMIC.items()}
 for name, criterion in BEFORE_TRAINING.items():
     start = OneShot(levels=5, rate=0.36, rewind="0it", scored="start", criterion=criterion)
     recipes[f"lenet-{name}"] = replace(LENET, search=start)

@@ -89,7 +89,7 @@ SEARCHES: dict[str, Search] = {
     "ISS of the likely": StochasticSparsification(rounds=2, rewind=f"{REWIND}it", sampled=False),
     "supermask by ISS": StochasticSparsification(rounds=1, rewind="0it", frozen=True, masked_head=True),
     "edge-popup": EdgePopup(density=0.5),
-    "RigL": RigL(densities=(0.5, 0.2), update_interval="2it", update_until="100%"),
+    "RigL": RigL(densities=(0.5, 0.2), update_interval="3it", update_until="100%"),
     "SET": SET(densities=(0.2,), update_interval="2it", ticket_weights="initial"),
     **{f"one shot by {name}": oneshot(criterion) for name, criterion in CRITERIA.items()},
 }

@@ -87,6 +87,7 @@ def test_searches_with_parameters_or_scores_of_their_own_run_in_bfloat16(
         ("simclr", "IMP", "LARS"),
         ("vicreg", "IMP", "SGD"),
         ("supervised", "CS", "SGD"),
+        ("supervised", "RigL", "Adam"),
         ("supervised", "IMP by SNIP", "Adam"),
     ],
 )
@@ -113,6 +114,7 @@ def test_channels_last_finds_the_tickets_of_the_cpu(tmp_path: Path, device: Devi
         "CS",
         "ISS",
         "edge-popup",
+        "RigL",
         "one shot by SNIP",
     ],
 )

@@ -102,7 +102,10 @@ RECIPES: dict[str, Recipe] = {
     "settling": cases.recipe(
         steps=STEPS, search=cases.imp(early_bird=0.5, early_bird_window=1, early_bird_every="4it")
     ),
-    **{name: cases.recipe(steps=STEPS, search=cases.SEARCHES[name]) for name in ("CS", "ISS", "edge-popup")},
+    **{
+        name: cases.recipe(steps=STEPS, search=cases.SEARCHES[name])
+        for name in ("CS", "ISS", "edge-popup", "RigL", "SET")
+    },
 }
 
 

@@ -32,7 +32,7 @@ MAIN = {
         for task in ("exemplar", "rotnet", "shuffled", "supervised")
         for model in ("resnet18", "vgg19")
     ),
-    "digits-demo": ("rotnet_digits", "supervised_digits"),
+    "digits-demo": ("rigl_digits", "rotnet_digits", "supervised_digits"),
 }
 # Elsewhere it is the training of the search itself.
 OWN = {
@@ -40,7 +40,11 @@ OWN = {
     "cifar10-sgd": ("transfer_resnet50_cifar10", "transfer_vgg19_cifar10"),
     "cifar10-adam": ("transfer_vgg19_cifar10_adam",),
     "mnist": ("stabilizing_lenet300_mnist",),
-    "cifar10-resnet20": ("stabilizing_resnet20_cifar10_standard",),
+    "cifar10-resnet20": (
+        "rigl_resnet20_cifar10",
+        "set_resnet20_cifar10",
+        "stabilizing_resnet20_cifar10_standard",
+    ),
     "cifar10-resnet20-low": ("stabilizing_resnet20_cifar10_low",),
     "cifar10-resnet20-warmup": ("stabilizing_resnet20_cifar10_warmup",),
     "cifar10-vgg19": ("stabilizing_vgg19_cifar10_standard",),
@@ -52,7 +56,14 @@ OWN = {
     "imagenet-deit": ("supervised_vit_small", "dino_vit_small"),
     "imagenet-convnext": ("supervised_convnext_tiny",),
     "imagenet-squeezenet1_0": ("stabilizing_squeezenet_oneshot",),
-    "own": ("structured_resnet50_2of4", "structured_resnet50_2of4_rewound"),
+    "own": (
+        "rigl_resnet50",
+        "rigl_resnet50_uniform",
+        "set_resnet50",
+        "static_resnet50",
+        "structured_resnet50_2of4",
+        "structured_resnet50_2of4_rewound",
+    ),
     "cifar10-conv6": tuple(f"continuous_conv6_cifar10{kind}" for kind in ("", "_imp", "_iss")),
     "cifar10-conv6-100ep": tuple(f"continuous_conv6_cifar10_supermask{kind}" for kind in ("", "_ss")),
     "cifar10-resnet20-85ep": ("continuous_resnet20_cifar10", "continuous_resnet20_cifar10_imp"),
