@@ -26,6 +26,7 @@ from .objectives.base import Network, Objective
 from .objectives.byol import BYOL
 from .objectives.dino import DINO
 from .objectives.exemplar import Exemplar
+from .objectives.mae import MAE
 from .objectives.mocov2 import MoCoV2
 from .objectives.rotnet import RotNet
 from .objectives.s4l import S4LExemplar, S4LRotation
@@ -58,6 +59,7 @@ __all__ = [
     "ERK",
     "GATES",
     "IMP",
+    "MAE",
     "LARS",
     "MODELS",
     "OBJECTIVES",

@@ -9,6 +9,7 @@ OBJECTIVES = Registry[type](
         "BarlowTwins": "sslticket.objectives.barlowtwins:BarlowTwins",
         "DINO": "sslticket.objectives.dino:DINO",
         "Exemplar": "sslticket.objectives.exemplar:Exemplar",
+        "MAE": "sslticket.objectives.mae:MAE",
         "MoCoV2": "sslticket.objectives.mocov2:MoCoV2",
         "RotNet": "sslticket.objectives.rotnet:RotNet",
         "S4LExemplar": "sslticket.objectives.s4l:S4LExemplar",

@@ -580,6 +580,7 @@ def plan_search(
         training.batch_size, training.ghost_batch, objective.name, whole=whole, normalised=normalised
     )
     objective.check(micro_batch, len(images.views))
+    objective.check_backbone(backbone, images.views)
     names = search.prunable_layers(backbone)
     coverage = MaskCoverage.complete()
     if recipe.model not in models.PAPER_MODELS:  # tests try those, so that a dry run need not
