@@ -26,6 +26,7 @@ from .objectives.base import Network, Objective
 from .objectives.byol import BYOL
 from .objectives.dino import DINO
 from .objectives.exemplar import Exemplar
+from .objectives.ibot import IBOT, DINOv2
 from .objectives.mae import MAE
 from .objectives.mocov2 import MoCoV2
 from .objectives.rotnet import RotNet
@@ -58,9 +59,10 @@ __all__ = [
     "DINO",
     "ERK",
     "GATES",
+    "IBOT",
     "IMP",
-    "MAE",
     "LARS",
+    "MAE",
     "MODELS",
     "OBJECTIVES",
     "OPTIMIZERS",
@@ -81,6 +83,7 @@ __all__ = [
     "ContinuousSparsification",
     "Control",
     "Criterion",
+    "DINOv2",
     "Data",
     "Dataset",
     "DeadChannels",

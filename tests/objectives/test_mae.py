@@ -16,10 +16,10 @@ from sslticket.objectives.mae import MAE
 from sslticket.objectives.patch_tokens import PatchNoise, PatchTokens, hide_patches
 from sslticket.pruning.prunable import prunable_weights
 from sslticket.search.plan import plan_search
-from tests.objectives.patch_networks import batch, build, rows_of, tiny, torchvision_tiny
+from tests.objectives.patch_networks import SMALL_MAE, batch, build, rows_of, tiny, torchvision_tiny
 from tests.runs import recipe
 
-SMALL = MAE(decoder_width=16, decoder_depth=1, decoder_heads=2)
+SMALL = SMALL_MAE
 SEED = torch.tensor(5)
 
 
