@@ -9,15 +9,26 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
+from sslticket.config.recipe import Data
+from sslticket.config.runtime import RuntimeConfig
+from sslticket.config.training import SGD, TrainConfig
 from sslticket.data.augment import View
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.errors import BadInput
+from sslticket.evaluation.jobs import evaluate_tasks
+from sslticket.evaluation.protocols import Protocol
+from sslticket.evaluation.tasks import Levels, find_ticket_files, make_tasks
+from sslticket.models.backbones import create_model
 from sslticket.objectives.mae import MAE
 from sslticket.objectives.patch_tokens import PatchNoise, PatchTokens, hide_patches
 from sslticket.pruning.prunable import prunable_weights
+from sslticket.results.table import read_rows
+from sslticket.search.imp import IMP
 from sslticket.search.plan import plan_search
+from sslticket.ticket import Ticket
+from sslticket.training.engine import Engine
 from tests.objectives.patch_networks import SMALL_MAE, batch, build, rows_of, tiny, torchvision_tiny
-from tests.runs import recipe
+from tests.runs import BATCH, REWIND, STEPS, recipe, search
 
 SMALL = SMALL_MAE
 SEED = torch.tensor(5)
@@ -189,8 +200,6 @@ def test_the_view_is_a_crop_without_colours() -> None:
 
 
 def test_what_has_no_patches_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    from sslticket.config.runtime import RuntimeConfig
-
     with pytest.raises(BadInput, match=r"mae must have a vision transformer.* got a VGG; give --model vit_small"):
         plan_search(recipe(MAE()), RuntimeConfig(), tmp_path)
     assert not list(tmp_path.iterdir())
@@ -204,6 +213,27 @@ def test_what_has_no_patches_is_refused_before_anything_starts(tmp_path: Path) -
         MAE(mask_ratio=1.0)
     with pytest.raises(BadInput, match=r"--decoder-width must be a multiple .* got 30"):
         MAE(decoder_width=30)
+
+
+def test_a_search_finds_tickets_that_are_evaluated_on_whole_images(tmp_path: Path) -> None:
+    which = recipe(
+        SMALL,
+        model="test_vit",
+        data=Data(dataset="digits", image_size=32),
+        search=IMP(levels=1, rate=0.5, rewind=f"{REWIND}it"),
+    )
+    planned = search(tmp_path, which)
+    dense, sparse = read_rows([planned.run_dir.path]).sort_values("level").itertuples()
+    assert (dense.forward_images, sparse.forward_images) == (STEPS * BATCH, (STEPS - REWIND) * BATCH)
+    assert 0 < dense.loss < 3
+    ticket = Ticket.load(planned.run_dir.ticket_path(1))
+    assert set(ticket.weights) == set(create_model("test_vit", image_size=32, channels=1).state_dict())
+    short = Protocol(
+        name="short", dataset="digits", training=TrainConfig(length="4it", batch_size=32, optimizer=SGD(lr=0.1))
+    )
+    asked = make_tasks(find_ticket_files([planned.run_dir.path], Levels((1,))), ["ticket"], [short], [0])
+    (scored,) = evaluate_tasks(asked, Engine.create(RuntimeConfig(), "fp32"))
+    assert scored["objective"] == "mae"
 
 
 def test_a_preview_hides_what_the_first_step_hides() -> None:
