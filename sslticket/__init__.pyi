@@ -9,7 +9,7 @@ from .cli.recipe_commands import run
 from .config import OPTIMIZERS
 from .config.recipe import Data, Recipe
 from .config.runtime import RuntimeConfig
-from .config.training import LARS, SGD, Adam, Optimizer, RMSprop, TrainConfig
+from .config.training import LARS, SGD, Adam, AdamW, Optimizer, RMSprop, TrainConfig
 from .data import TRANSFORMS
 from .data.augment import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, Transform, View
 from .data.datasets import DATASETS
@@ -73,6 +73,7 @@ __all__ = [
     "TRACKERS",
     "TRANSFORMS",
     "Adam",
+    "AdamW",
     "Analyse",
     "Analysis",
     "BadInput",

@@ -733,11 +733,15 @@ def _folder_proposal(record: RecipeRecord, inputs: InputSpec, half: Half | None,
 
 
 def _network_takes_size(model: str, inputs: InputSpec, size: int) -> bool:
-    """Whether the network works with images of this size too, as those do that pool globally."""
+    """Whether the network for images of this size has the same tensors, as those have that pool globally."""
     import torch  # only here: a protocol is data, and looked up before anything is trained
 
     from sslticket import models
 
-    with torch.random.fork_rng(devices=[]):
-        backbone = models.create_model(model, channels=inputs.channels, image_size=inputs.image_size)
-    return models.accepts_image_size(backbone, channels=inputs.channels, image_size=size)
+    def shapes(side: int) -> dict[str, torch.Size]:
+        backbone = models.create_model(model, channels=inputs.channels, image_size=side)
+        return {name: value.shape for name, value in backbone.state_dict().items()}
+
+    with torch.random.fork_rng(devices=[]), suppress(BadInput):
+        return shapes(inputs.image_size) == shapes(size)
+    return False

@@ -49,6 +49,7 @@ from sslticket.training.display import Stage
 from sslticket.training.memory import DeviceMemory, MemoryModel, ShapeOnlyMode, UnknownMemory, resident_bytes
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.numerics import Numerics, resolve_precision, state_size
+from sslticket.training.optim import layer_scales
 
 
 @dataclass(frozen=True, eq=False)
@@ -329,6 +330,7 @@ class SearchPlan:
             image_size=self.images.views[0].size,
             classes=len(self.images.source.manifest.classes),
             seed=self.recipe.seeds.init,
+            drop_path=self.recipe.training.drop_path,
             gated=search_of(self.recipe).prunable_layers,
             mask_learning=search_of(self.recipe).mask_learning(self.recipe.training, self.clock),
         )
@@ -574,6 +576,8 @@ def plan_search(
     search.check(training, objective)
     search.mask_learning(training, clock)
     backbone = _build_backbone(recipe, images)
+    if training.layer_decay != 1:
+        layer_scales(backbone, training.layer_decay)
     # Heads may have batch norm too, which shows when they are built.
     normalised, whole = bool(distributed.batchnorm_layers(backbone)), objective.needs_whole_batch
     micro_batch = runtime.micro_batch(
@@ -674,7 +678,9 @@ def _build_backbone(recipe: Recipe, images: TrainingImages) -> nn.Module:
     first = images.views[0].size
     # Of the papers' networks only names and shapes are needed here; weights are drawn when they are trained.
     with ShapeOnlyMode() if recipe.model in models.PAPER_MODELS else nullcontext():
-        backbone = models.create_model(recipe.model, channels=channels, image_size=first)
+        backbone = models.create_model(
+            recipe.model, channels=channels, image_size=first, drop_path=recipe.training.drop_path
+        )
         refused = [
             size
             for size in sorted(sizes - {first})
@@ -683,6 +689,7 @@ def _build_backbone(recipe: Recipe, images: TrainingImages) -> nn.Module:
     if refused:
         raise BadInput(
             f"{recipe.model} cannot take views of {refused[0]} pixels beside those of {first}; give --local-crops 0, "
-            "a larger --image-size, or a --model that pools globally"
+            "a larger --image-size, or a --model that takes several sizes: one that pools globally, or timm's ViT such "
+            "as vit_small_patch16_224"
         )
     return backbone

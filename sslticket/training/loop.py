@@ -88,7 +88,7 @@ class TrainingLoop:
         self._seed, self._accumulation_steps, self._progress = seed, accumulation_steps, progress
         self._running_statistics = RunningStatistics(network, accumulation_steps)
         # Not accelerate's: it looks for a package on disk in every step, and would keep every level's optimiser alive.
-        self.optimizer = build_network_optimizer(network, training.optimizer)
+        self.optimizer = build_network_optimizer(network, training.optimizer, layer_decay=training.layer_decay)
         self._trained = [each for group in self.optimizer.param_groups for each in group["params"]]
         if accelerator.scaler is not None:
             init_momentum(self.optimizer)
@@ -218,8 +218,10 @@ class TrainingLoop:
         seed_torch(derive_seed(self._seed, "torch", step, place), self._accelerator.device)
 
     def _set_rates_and_gates(self, step: int) -> None:
-        """Sets the learning rates, and prepares the gates that learn their masks for a step."""
+        """Sets learning rates and weight decays, and prepares the gates that learn their masks for a step."""
         for group in self.optimizer.param_groups:
+            if "decay_at" in group:
+                group["weight_decay"] = group["decay_at"](step / self._clock.total_steps)
             rate = self._learning_rate(step) * group.get("lr_scale", 1.0)
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)

@@ -190,6 +190,7 @@ class MaskedNetwork(nn.Module):
         image_size: int,
         classes: int,
         seed: int,
+        drop_path: float = 0.0,
         gated: Callable[[nn.Module], Iterable[str]] = prunable_weights,
         mask_learning: MaskLearning | None = None,
     ) -> "MaskedNetwork":
@@ -205,12 +206,13 @@ class MaskedNetwork(nn.Module):
             image_size: Side of the images in pixels.
             classes: Number of classes.
             seed: Seed of the `init` stream.
+            drop_path: See `TrainConfig`.
             gated: Returns the names of the weights that get a mask, or a gate that learns one.
             mask_learning: How masks are learned; None where they are fixed.
         """
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(derive_seed(seed, "backbone"))
-            backbone = models.create_model(model, channels=channels, image_size=image_size)
+            backbone = models.create_model(model, channels=channels, image_size=image_size, drop_path=drop_path)
             torch.default_generator.manual_seed(derive_seed(seed, "scores"))
             if mask_learning is None:
                 pruned_model.attach_masks(backbone, gated(backbone))

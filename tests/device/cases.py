@@ -2,7 +2,7 @@
 
 from sslticket.config.recipe import Data, Precision, Recipe
 from sslticket.config.runtime import RuntimeConfig
-from sslticket.config.training import LARS, SGD, Adam, Optimizer, RMSprop, TrainConfig
+from sslticket.config.training import LARS, SGD, Adam, AdamW, Optimizer, RMSprop, TrainConfig
 from sslticket.objectives.barlowtwins import BarlowTwins
 from sslticket.objectives.base import Objective
 from sslticket.objectives.byol import BYOL
@@ -47,6 +47,7 @@ OBJECTIVES: dict[str, Objective] = {
 OPTIMIZERS: dict[str, Optimizer] = {
     "SGD": SGD(lr=0.05),
     "Adam": Adam(lr=1e-3),
+    "AdamW": AdamW(lr=1e-3, weight_decay=0.1, last_weight_decay=0.5),
     "RMSprop": RMSprop(lr=1e-3, momentum=0.9),
     "LARS": LARS(lr=0.1),
 }
