@@ -24,7 +24,6 @@ OBJECTIVES = {
     "exemplar": Exemplar(dim=8),
     "s4l": S4LRotation(share=0.25),
     "mae": MAE(decoder_width=16, decoder_depth=1, decoder_heads=2),
-    "ibot": IBOT(hidden=16, bottleneck=8, outputs=16, momentum=0.9, frozen_for=0.5),
     "dinov2": DINOv2(hidden=16, bottleneck=8, outputs=16, momentum=0.9, frozen_for=0.5, separate_heads=True),
 }
 
