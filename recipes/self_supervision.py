@@ -183,7 +183,7 @@ recipes = {
     # He et al. 2022 (MAE), appendix A.1, with the authors' command for 800 epochs (PRETRAIN.md of their code, where
     # ViT-Base has the settings of ViT-Large): rate 1.5e-4 per 256 images. Their network has fixed positions and
     # Xavier's initial weights, here it is timm's own; they resize by a bicubic filter.
-    "mae_vitb16": Recipe(
+    "mae_vit_base": Recipe(
         model="vit_base_patch16_224",
         data=IMAGENET,
         objective=MAE(),
@@ -199,7 +199,7 @@ recipes = {
     # Zhou et al. 2022 (iBOT), section 4, with the authors' command for 800 epochs of ViT-S/16 (README of their code,
     # and main_ibot.py for what it leaves at its default): rate 5e-4 per 256 images. They clip each tensor's gradient to
     # a norm of 3, here that of all weights together, and let the length of the last layer's weight vectors move.
-    "ibot_vits16": Recipe(
+    "ibot_vit_small": Recipe(
         model="vit_small_patch16_224",
         data=IMAGENET,
         objective=IBOT(),
@@ -219,7 +219,7 @@ recipes = {
     # their code, 100 epochs of 1,250 steps): rate 0.004 times the root of the batch over 1,024. They start each block's
     # branches from 1e-5 (LayerScale), leave out all blocks alike with probability 0.3, which here rises to that with
     # depth, and give the patch embedding a fifth of its layer's rate.
-    "dinov2_vitl16": Recipe(
+    "dinov2_vit_large": Recipe(
         model="vit_large_patch16_224",
         data=IMAGENET,
         objective=DINOv2(),

@@ -34,7 +34,7 @@ FLAGS: dict[str, list[str]] = {
     "mae": [],
     "ibot": ["--local-crops", "2"],
 }
-RECIPE_OF = {"mae": "mae_vitb16", "ibot": "ibot_vits16"}  # the others' end in _resnet50
+RECIPE_OF = {"mae": "mae_vit_base", "ibot": "ibot_vit_small"}  # the others' end in _resnet50
 
 # No recipe of a paper has this one.
 S4L_EXEMPLAR = """

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -119,7 +120,7 @@ class MomentumEncoder(MaskedCopy):
         self.projection = copy.deepcopy(projection)
         for module in self.backbone.modules():
             if hasattr(module, "drop_prob"):  # timm's, without importing it: targets come from all blocks
-                module.drop_prob = 0.0
+                cast(Any, module).drop_prob = 0.0
         self.requires_grad_(False)
 
     @torch.no_grad()

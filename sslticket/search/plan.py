@@ -388,9 +388,9 @@ class SearchPlan:
 
     def trained_density(self, level: int) -> float | None:
         """The density at which the ticket of a level is trained; None where that shows only when it has been."""
-        survivors = self.stages.survivors
+        survivors, trained = self.stages.survivors, level + self.stages.trained_sparse
         learned = search_of(self.recipe).mask_learning(self.recipe.training, self.clock) is not None
-        return None if survivors is None or learned else survivors[level] / self.num_prunable
+        return None if survivors is None or learned else survivors[trained] / self.num_prunable
 
     @property
     def training_stages(self) -> list[Stage]:
@@ -425,6 +425,7 @@ class SearchPlan:
         after = (
             f", then {stages.cumulative_steps[2] - stages.cumulative_steps[1]:,} a level" if stages.levels > 1 else ""
         )
+        first = "sparse" if stages.trained_sparse else "dense"
         most = "" if stages.exact else "at most "
         left = "as many as the search finds remain"
         if stages.survivors is not None:
@@ -455,7 +456,7 @@ class SearchPlan:
             f"= {stages.rewind / clock.total_steps:.1%} of training",
             "weights": f"{may}; {left}",
             "parameters": self._describe_parameters(),
-            "steps": f"{stages.cumulative_steps[1]:,} dense{after}; {most}{self.total_steps:,} in all "
+            "steps": f"{stages.cumulative_steps[1]:,} {first}{after}; {most}{self.total_steps:,} in all "
             f"= {self.cumulative_samples(self.levels):,} samples{scored}",
             "numerics": str(self.numerics),
             "memory": self._describe_memory(),
@@ -521,6 +522,7 @@ class SearchPlan:
             "level": ticket.level,
             "density": ticket.mask.density,
             "within": describe_layers(ticket.recipe),
+            "pattern": None if ticket.pattern is None else str(ticket.pattern),
             "ticket_hash": ticket.hash,
             "search_seed": recipe.seed,
             "search": ticket.record.search_name,
@@ -585,6 +587,11 @@ def plan_search(
     )
     objective.check(micro_batch, len(images.views))
     objective.check_backbone(backbone, images.views)
+    named = search.with_dense_layers_named(backbone)
+    if named != search:
+        left = named.exclude[len(search.exclude) :]
+        notes.append(f"layers that the pattern cannot be laid on stay dense, as by --exclude: {shorten_names(left)}")
+        recipe, search = replace(recipe, search=named), named
     names = search.prunable_layers(backbone)
     coverage = MaskCoverage.complete()
     if recipe.model not in models.PAPER_MODELS:  # tests try those, so that a dry run need not

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -232,6 +232,23 @@ class MaskedNetwork(nn.Module):
             for parameter in network.weight_parameters():
                 parameter.requires_grad_(False)
         return network
+
+
+class Rewiring(Protocol):
+    """What changes the mask of a training now and then, as dynamic sparse training does.
+
+    Attributes:
+        needs_gradients: Whether it looks at the gradients of all weights, pruned ones too; the step at which it is due
+            computes these, and the optimiser takes none.
+    """
+
+    needs_gradients: bool
+
+    def is_due(self, step: int) -> bool:
+        """Whether the mask changes now that so many steps were taken; the same in all processes."""
+
+    def update(self, network: MaskedNetwork, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """Changes the mask, and what weights and optimiser hold where it has changed."""
 
 
 @torch.no_grad()

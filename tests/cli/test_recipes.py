@@ -196,7 +196,7 @@ def test_what_published_settings_say_of_objectives_for_so_short_a_training() -> 
 
 def test_what_published_commands_say_of_transformers_beside_their_rate() -> None:
     """PRETRAIN.md of MAE, the README of iBOT for ViT-S/16, and ssl_default_config.yaml of DINOv2."""
-    mae, ibot, dinov2 = (load(name) for name in ("mae_vitb16", "ibot_vits16", "dinov2_vitl16"))
+    mae, ibot, dinov2 = (load(name) for name in ("mae_vit_base", "ibot_vit_small", "dinov2_vit_large"))
     assert (mae.to_dict()["objective"]["mask_ratio"], mae.to_dict()["objective"]["normalised_pixels"]) == (0.75, True)
     assert vars(mae.training.optimizer)["betas"] == (0.9, 0.95)
     for recipe, epochs, crops, temperature in ((ibot, 800, 10, 30), (dinov2, 100, 8, 30)):
