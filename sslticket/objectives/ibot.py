@@ -1,4 +1,4 @@
-"""iBOT: DINO, and for hidden patches what a slow copy makes of them (Zhou et al. 2022); with KoLeo, DINOv2."""
+"""The objective of iBOT: DINO, and for hidden patches what a slow copy makes of them; with KoLeo, that of DINOv2."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -318,7 +318,7 @@ def _by_image(of_views: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class DINOv2(IBOT):
-    """iBOT with KoLeo, which keeps the features of different images apart; all images of a batch are compared.
+    """The loss of iBOT, with KoLeo, which keeps the features of all images of a batch apart.
 
     Defaults are those of the authors' ViT-L/16 on ImageNet-1k (dinov2/configs/ssl_default_config.yaml, which
     train/vitl16_short.yaml takes, github.com/facebookresearch/dinov2), whose targets are centred; Sinkhorn-Knopp, which
