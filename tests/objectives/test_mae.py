@@ -254,3 +254,14 @@ def test_gray_images_have_one_channel() -> None:
     gray = batch(2)._replace(views=(batch(2).views[0][:, :1],))
     (loss,) = SMALL.loss(net, gray, 0.0).values()
     assert loss.isfinite()
+
+
+def test_compiled_code_does_not_go_on_with_the_masks_of_its_first_call() -> None:
+    plain, compiled = build(SMALL).eval(), build(SMALL).eval()
+    compiled.backbone.compile(backend="eager")
+    data = batch(2)
+    with torch.no_grad():
+        for progress in (0.0, 0.5):
+            torch.testing.assert_close(SMALL.loss(compiled, data, progress), SMALL.loss(plain, data, progress))
+            torch.testing.assert_close(compiled.backbone(data.views[0]), plain.backbone(data.views[0]))
+    assert compiled.backbone._compiled_call_impl is not None
