@@ -1,7 +1,8 @@
-"""Self-supervision since then: the objectives of SimCLR, MoCo v2, BYOL, SimSiam, Barlow Twins, VICReg, SwAV and DINO.
+"""Self-supervision since then: SimCLR, MoCo v2, BYOL, SimSiam, Barlow Twins, VICReg, SwAV, DINO; MAE, iBOT and DINOv2.
 
-Finds     winning tickets in ResNet-50 without labels, of 31 densities from 100% to 0.12%; W_k after 3,840,000
-          samples, as in Finding Winning Tickets with Limited (or No) Supervision.
+Finds     winning tickets in ResNet-50 without labels, and with the last three in vision transformers, of 31 densities
+          from 100% to 0.12%; W_k after 3,840,000 samples, as in Finding Winning Tickets with Limited (or No)
+          Supervision.
 Source    each objective's own authors: their settings for 100 epochs where there are any, since every level costs a
           training. Low-shot SimCLR is ours.
 Run       accelerate launch recipes/self_supervision.py simclr_resnet50
@@ -15,11 +16,15 @@ from typing import Literal
 from sslticket import (
     BYOL,
     DINO,
+    IBOT,
     IMP,
     LARS,
+    MAE,
     SGD,
+    AdamW,
     BarlowTwins,
     Data,
+    DINOv2,
     MoCoV2,
     Recipe,
     SimCLR,
@@ -172,6 +177,62 @@ recipes = {
             decay="cosine",
             last_lr=1e-6,
             clip=3.0,
+        ),
+        search=SEARCH,
+    ),
+    # He et al. 2022 (MAE), appendix A.1, with the authors' command for 800 epochs (PRETRAIN.md of their code, where
+    # ViT-Base has the settings of ViT-Large): rate 1.5e-4 per 256 images. Their network has fixed positions and
+    # Xavier's initial weights, here it is timm's own; they resize by a bicubic filter.
+    "mae_vit_base": Recipe(
+        model="vit_base_patch16_224",
+        data=IMAGENET,
+        objective=MAE(),
+        training=TrainConfig(
+            length="800ep",
+            batch_size=4096,
+            optimizer=AdamW(lr=2.4e-3, betas=(0.9, 0.95), weight_decay=0.05),
+            warmup="40ep",
+            decay="cosine",
+        ),
+        search=SEARCH,
+    ),
+    # Zhou et al. 2022 (iBOT), section 4, with the authors' command for 800 epochs of ViT-S/16 (README of their code,
+    # and main_ibot.py for what it leaves at its default): rate 5e-4 per 256 images. They clip each tensor's gradient to
+    # a norm of 3, here that of all weights together, and let the length of the last layer's weight vectors move.
+    "ibot_vit_small": Recipe(
+        model="vit_small_patch16_224",
+        data=IMAGENET,
+        objective=IBOT(),
+        training=TrainConfig(
+            length="800ep",
+            batch_size=1024,
+            optimizer=AdamW(lr=2e-3, weight_decay=0.04, last_weight_decay=0.4),
+            warmup="10ep",
+            decay="cosine",
+            last_lr=1e-6,
+            clip=3.0,
+            drop_path=0.1,
+        ),
+        search=SEARCH,
+    ),
+    # Oquab et al. 2024 (DINOv2), with the authors' settings of ViT-L/16 on ImageNet-1k (ssl_default_config.yaml of
+    # their code, 100 epochs of 1,250 steps): rate 0.004 times the root of the batch over 1,024. They start each block's
+    # branches from 1e-5 (LayerScale), leave out all blocks alike with probability 0.3, which here rises to that with
+    # depth, and give the patch embedding a fifth of its layer's rate.
+    "dinov2_vit_large": Recipe(
+        model="vit_large_patch16_224",
+        data=IMAGENET,
+        objective=DINOv2(),
+        training=TrainConfig(
+            length="125000it",
+            batch_size=2048,
+            optimizer=AdamW(lr=5.657e-3, weight_decay=0.04, last_weight_decay=0.4),
+            warmup="12500it",
+            decay="cosine",
+            last_lr=1e-6,
+            clip=3.0,
+            layer_decay=0.9,
+            drop_path=0.3,
         ),
         search=SEARCH,
     ),

@@ -26,6 +26,8 @@ from .objectives.base import Network, Objective
 from .objectives.byol import BYOL
 from .objectives.dino import DINO
 from .objectives.exemplar import Exemplar
+from .objectives.ibot import IBOT, DINOv2
+from .objectives.mae import MAE
 from .objectives.mocov2 import MoCoV2
 from .objectives.rotnet import RotNet
 from .objectives.s4l import S4LExemplar, S4LRotation
@@ -58,8 +60,10 @@ __all__ = [
     "DINO",
     "ERK",
     "GATES",
+    "IBOT",
     "IMP",
     "LARS",
+    "MAE",
     "MODELS",
     "OBJECTIVES",
     "OPTIMIZERS",
@@ -82,6 +86,7 @@ __all__ = [
     "ContinuousSparsification",
     "Control",
     "Criterion",
+    "DINOv2",
     "Data",
     "Dataset",
     "DeadChannels",

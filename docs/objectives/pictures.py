@@ -13,7 +13,6 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 HERE = Path(__file__).parent
-RECIPES = HERE.parents[1] / "recipes"
 WIDTH = 640  # pixels: no wider than a page, and small enough for a repository
 
 # Of two images, a tenth is none. This seed starts with one of each.
@@ -32,14 +31,16 @@ FLAGS: dict[str, list[str]] = {
     "vicreg": [],
     "swav": [],
     "dino": [],
+    "mae": [],
+    "ibot": ["--local-crops", "2"],
 }
+RECIPE_OF = {"mae": "mae_vit_base", "ibot": "ibot_vit_small"}  # the others' end in _resnet50
 
 # No recipe of a paper has this one.
 S4L_EXEMPLAR = """
 from dataclasses import replace
-from s4l_resnet50 import recipe as rotation
-from sslticket import S4LExemplar
-recipe = replace(rotation, objective=S4LExemplar())
+from sslticket import S4LExemplar, load_recipe
+recipe = replace(load_recipe("s4l_resnet50"), objective=S4LExemplar())
 """
 
 
@@ -51,7 +52,7 @@ def photographs(root: Path) -> None:
         Image.fromarray(pixels).save(root / "train" / name / "photograph.png")
 
 
-def show(name: str, recipe: Path, flags: list[str]) -> None:
+def show(name: str, recipe: Path | str, flags: list[str]) -> None:
     """One picture, by the command that anybody would give."""
     output = HERE / f"{name}.png"
     command = [sys.executable, "-m", "sslticket", "show", recipe, "-o", output, "--sheet-width", WIDTH, *flags]
@@ -65,14 +66,14 @@ def main(names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         photographs(root)
-        (root / "s4l_exemplar.py").write_text(f"import sys\nsys.path.append({str(RECIPES)!r})\n{S4L_EXEMPLAR}")
+        (root / "s4l_exemplar.py").write_text(S4L_EXEMPLAR)
         for name, flags in FLAGS.items():
             if not names or name in names:
-                recipe = root / "s4l_exemplar.py" if name == "s4l_exemplar" else RECIPES / f"{name}_resnet50.py"
+                recipe = root / "s4l_exemplar.py" if name == "s4l_exemplar" else RECIPE_OF.get(name, f"{name}_resnet50")
                 show(name, recipe, ["--images", "2", "--dataset", "folder", "--data-root", folder, *flags])
     if not names or "shuffled" in names:
         # Two classes are too few for shuffled labels.
-        show("shuffled", RECIPES / "supervised_digits.py", ["--images", "4", "--shuffle-labels", "1", "--seed", "2"])
+        show("shuffled", "supervised_digits", ["--images", "4", "--shuffle-labels", "1", "--seed", "2"])
 
 
 if __name__ == "__main__":

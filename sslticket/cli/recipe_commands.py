@@ -43,6 +43,7 @@ from sslticket.search.plan import TrainingImages
 from sslticket.seeds import derive_seed
 from sslticket.storage.files import atomic_write
 from sslticket.training.display import tell
+from sslticket.training.network import MaskedNetwork
 
 if TYPE_CHECKING:
     from sslticket.search.plan import SearchPlan
@@ -287,7 +288,7 @@ def show_views(recipe: Recipe, runtime: RuntimeConfig, output: Path, *, images: 
     objective.check(part, len(chosen.views))
     plain, batch = _first_images(recipe, runtime, chosen, images)
     dataset, classes = chosen.source.dataset, chosen.source.manifest.classes
-    views = {"image": plain} | _objective_views(recipe, batch)
+    views = {"image": plain} | _objective_views(recipe, chosen, batch)
     columns = {name: _to_pixels(view, dataset) for name, view in views.items()}
     labels = ["label hidden" if label < 0 else escape_terminal(classes[label]) for label in batch.labels.tolist()]
     picture = draw_contact_sheet(columns, labels, width)
@@ -320,11 +321,25 @@ def _first_images(recipe: Recipe, runtime: RuntimeConfig, images: TrainingImages
     return last, Batch(tuple(views), whole.labels[:count], whole.indices[:count])
 
 
-def _objective_views(recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
+def _objective_views(recipe: Recipe, images: TrainingImages, batch: Batch) -> dict[str, Tensor]:
     """The images that the objective sees; its own random draws are those of step 0 of the training."""
+    objective = objective_of(recipe)
+
+    def build() -> MaskedNetwork:
+        network = MaskedNetwork.build(
+            recipe.model,
+            objective,
+            channels=images.source.dataset.channels,
+            image_size=images.views[0].size,
+            classes=len(images.source.manifest.classes),
+            seed=recipe.seeds.init,
+        )
+        objective.check_backbone(network.backbone, images.views)
+        return network
+
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(derive_seed(recipe.seeds.augment, 0), "torch", 0, 0))
-        return objective_of(recipe).preview(batch)
+        return objective.preview_with(build, batch)
 
 
 def _to_pixels(view: Tensor, dataset: Dataset) -> np.ndarray:

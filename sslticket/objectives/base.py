@@ -86,6 +86,17 @@ class Objective(ABC):
                 "--batch-size, or fewer processes"
             )
 
+    def check_backbone(self, backbone: nn.Module, views: Sequence[View]) -> None:  # noqa: B027  # most take any
+        """Check that the objective can be trained with such a backbone.
+
+        Args:
+            backbone: A backbone for images of the first view's size.
+            views: The views of each image.
+
+        Raises:
+            BadInput: If it cannot, naming what is needed.
+        """
+
     @abstractmethod
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
         """The layers that the objective adds to a backbone.
@@ -125,6 +136,15 @@ class Objective(ABC):
     def preview(self, batch: Batch) -> dict[str, Tensor]:
         """The network's inputs of a batch, for people to look at: name -> (B, C, H, W), normalised."""
         return {f"view {number}": view for number, view in enumerate(batch.views, 1)}
+
+    def preview_with(self, build: Callable[[], Network], batch: Batch) -> dict[str, Tensor]:
+        """The same for an objective whose inputs depend on the network, such as on the size of its patches.
+
+        Args:
+            build: Draws the search's network.
+            batch: The first images of the first step.
+        """
+        return self.preview(batch)
 
 
 def check_at_least(objective: Objective, minimum: float, *fields: str) -> None:

@@ -29,7 +29,7 @@ from sslticket.registry import OMIT_DEFAULT, stored_as
 _LEAST_AREA = 0.05  # of an image, in a local crop
 
 
-class _Head(nn.Module):
+class DistillationHead(nn.Module):
     """A projection and a last layer whose weight vectors have unit length, (B, features) -> (B, outputs).
 
     Not lightly's: its `weight_norm` cannot be copied, and torch warns of it.
@@ -44,53 +44,87 @@ class _Head(nn.Module):
                 nn.init.zeros_(layer.bias)
         self.directions = Prototypes(nn.Linear(bottleneck, outputs, bias=False).weight)
 
+    @classmethod
+    def build(
+        cls, features: int, *, hidden: int, bottleneck: int, outputs: int, norm: bool = False
+    ) -> "DistillationHead":
+        """One with three linear layers before its last, lightly's.
+
+        Args:
+            features: Number of its inputs.
+            hidden: Units of the first two layers.
+            bottleneck: Outputs of the third.
+            outputs: Outputs of the last.
+            norm: Whether batch norm follows the first two.
+        """
+        from lightly.models.modules.heads import ProjectionHead
+
+        def layer(inputs: int) -> tuple[int, int, nn.Module | None, nn.Module, bool]:
+            return inputs, hidden, nn.BatchNorm1d(hidden) if norm else None, nn.GELU(), True
+
+        projection = ProjectionHead([layer(features), layer(hidden), (hidden, bottleneck, None, None)])
+        return cls(projection, bottleneck, outputs)
+
     def forward(self, features: Tensor) -> Tensor:
         """Cosines of the projections and each direction."""
         return F.linear(F.normalize(self.projection(features), dim=1), F.normalize(self.directions(), dim=1))
 
 
-class _Heads(nn.Module):
-    """The student's head, the teacher, and the centre of the teacher's outputs.
+class RunningCentre(nn.Module):
+    """The running mean of a teacher's outputs.
 
-    Lightly's loss moves the centre whenever it is computed, also in metrics and for each micro-batch. Here
-    `accumulate_outputs` only adds up outputs, and `update_centre` moves the centre once a step.
+    Lightly's losses move it whenever they are computed, also in metrics and for each micro-batch. Here outputs are only
+    added up, and `update_centre` moves the centre once a step.
     """
 
     centre: Tensor  # (outputs,)
-    seen: Tensor  # (outputs,) sum of the mean teacher outputs since the last step
-    parts: Tensor  # () how many means that is
+    seen: Tensor  # (outputs,) sum of the outputs, or of means of them, since the last step
+    parts: Tensor  # () how many these were
 
-    def __init__(self, backbone: nn.Module, student: _Head) -> None:
+    def __init__(self, outputs: int) -> None:
         super().__init__()
-        self.student, self.momentum = student, MomentumEncoder(backbone, student)
-        outputs = len(student.directions.weight)
         self.register_buffer("centre", torch.zeros(outputs))
         self.register_buffer("seen", torch.zeros(outputs))
         self.register_buffer("parts", torch.zeros(()))
 
+    @torch.no_grad()
+    def accumulate_outputs(self, teacher: Tensor) -> None:
+        """Add the mean of the outputs of all processes, (N, outputs) in each."""
+        self.seen += all_gather(teacher.mean(dim=0, keepdim=True)).mean(dim=0)
+        self.parts += 1
+
+    @torch.no_grad()
+    def accumulate_weighted(self, teacher: Tensor, weight: Tensor) -> None:
+        """Add the outputs of all processes, (N, outputs) in each, as often as their weights say, (N,)."""
+        self.seen += all_gather((weight @ teacher)[None]).sum(dim=0)
+        self.parts += all_gather(weight.sum()[None]).sum()
+
+    @torch.no_grad()
+    def update_centre(self, momentum: float) -> None:
+        """`centre = momentum * centre + (1 - momentum) * mean of the accumulated outputs`, if there are any."""
+        mean = torch.where(self.parts > 0, self.seen / self.parts.clamp(min=1), self.centre)
+        self.centre.lerp_(mean, 1 - momentum)
+        self.seen.zero_()
+        self.parts.zero_()
+
+
+class _Heads(RunningCentre):
+    """The student's head, the teacher, and the centre of the teacher's outputs."""
+
+    def __init__(self, backbone: nn.Module, student: DistillationHead) -> None:
+        super().__init__(len(student.directions.weight))
+        self.student, self.momentum = student, MomentumEncoder(backbone, student)
+
     def release(self) -> None:
         """Let the student's last layer move, and the teacher's with it."""
         self.student.directions.release()
-        cast(_Head, self.momentum.projection).directions.release()
+        cast(DistillationHead, self.momentum.projection).directions.release()
 
     @torch.no_grad()
     def teacher(self, views: tuple[Tensor, ...]) -> Tensor:
         """The teacher's outputs for V views, (V * B, outputs) float32."""
         teacher: Tensor = self.momentum.projection(multicrop_forward(self.momentum.backbone, views))
         return teacher.float()
-
-    @torch.no_grad()
-    def accumulate_outputs(self, teacher: Tensor) -> None:
-        """Add the mean of the outputs of all processes."""
-        self.seen += all_gather(teacher.mean(dim=0, keepdim=True)).mean(dim=0)
-        self.parts += 1
-
-    @torch.no_grad()
-    def update_centre(self, momentum: float) -> None:
-        """`centre = momentum * centre + (1 - momentum) * mean of the accumulated outputs`."""
-        self.centre.lerp_(self.seen / self.parts.clamp(min=1), 1 - momentum)
-        self.seen.zero_()
-        self.parts.zero_()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,13 +186,10 @@ class DINO(Objective):
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
         """The student's head, (B, features) -> (B, outputs); the teacher; the centre of its outputs."""
-        from lightly.models.modules.heads import ProjectionHead
-
-        def layer(inputs: int) -> tuple[int, int, nn.Module | None, nn.Module, bool]:
-            return inputs, self.hidden, nn.BatchNorm1d(self.hidden) if self.head_norm else None, nn.GELU(), True
-
-        projection = ProjectionHead([layer(features), layer(self.hidden), (self.hidden, self.bottleneck, None, None)])
-        return _Heads(backbone, _Head(projection, self.bottleneck, self.outputs))
+        student = DistillationHead.build(
+            features, hidden=self.hidden, bottleneck=self.bottleneck, outputs=self.outputs, norm=self.head_norm
+        )
+        return _Heads(backbone, student)
 
     def loss(self, net: Network, batch: Batch, progress: float) -> dict[str, Tensor]:
         """The mean over images and pairs of views; adds up the teacher's outputs for the centre."""

@@ -142,16 +142,33 @@ class _RecordedNetwork(MaskedNetwork):
 
 
 class _TinyBackbone(nn.Module):
-    """Takes images of any size: the mean of each channel, and one layer."""
+    """Takes images of any size: one layer for each pixel, and the mean. To MAE and iBOT a pixel is a patch."""
 
-    def __init__(self, channels: int) -> None:
+    patch_tokens = True
+    num_prefix_tokens, embed_dim = 0, _TINY_FEATURES
+
+    def __init__(self, channels: int, image_size: int) -> None:
         super().__init__()
-        self.layer = nn.Linear(channels, _TINY_FEATURES)
+        self.patch_embed = _TinyPatches(channels, image_size)
+        self.patch_drop, self.norm = nn.Identity(), nn.LayerNorm(_TINY_FEATURES)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) -> features (B, F)."""
-        features: Tensor = self.layer(images.mean(dim=(2, 3)))
+        features: Tensor = self.norm(self.patch_drop(self.patch_embed(images))).mean(dim=1)
         return features
+
+
+class _TinyPatches(nn.Module):
+    patch_size = (1, 1)
+
+    def __init__(self, channels: int, image_size: int) -> None:
+        super().__init__()
+        self.proj, self.grid_size = nn.Conv2d(channels, _TINY_FEATURES, 1), (image_size, image_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) -> a token for each pixel, (B, H * W, F)."""
+        pixels: Tensor = self.proj(images)
+        return pixels.flatten(2).transpose(1, 2)
 
 
 def _count_passes(
@@ -168,7 +185,7 @@ def _count_passes(
     images = tuple(torch.zeros(count, channels, tiny[size], tiny[size]) for size in sizes)
     try:
         with ShapeOnlyMode(), torch.random.fork_rng(devices=[]):
-            backbone = _TinyBackbone(channels)
+            backbone = _TinyBackbone(channels, tiny[sizes[0]])
             network = _RecordedNetwork(backbone, objective.heads(backbone, _TINY_FEATURES, 10), objective)
             recorder = network.passes
             assert isinstance(recorder, _Recorder), "the network's class says which counter it has"

@@ -599,6 +599,7 @@ def plan_search(
         training.batch_size, training.ghost_batch, objective.name, whole=whole, normalised=normalised
     )
     objective.check(micro_batch, len(images.views))
+    objective.check_backbone(backbone, images.views)
     named = search.with_dense_layers_named(backbone)
     if named != search:
         left = named.exclude[len(search.exclude) :]

@@ -194,6 +194,22 @@ def test_what_published_settings_say_of_objectives_for_so_short_a_training() -> 
         assert recipe.to_dict()["objective"]["frozen_for"] * Span.parse(recipe.training.length).amount == 1
 
 
+def test_what_published_commands_say_of_transformers_beside_their_rate() -> None:
+    """PRETRAIN.md of MAE, the README of iBOT for ViT-S/16, and ssl_default_config.yaml of DINOv2."""
+    mae, ibot, dinov2 = (load(name) for name in ("mae_vit_base", "ibot_vit_small", "dinov2_vit_large"))
+    assert (mae.to_dict()["objective"]["mask_ratio"], mae.to_dict()["objective"]["normalised_pixels"]) == (0.75, True)
+    assert vars(mae.training.optimizer)["betas"] == (0.9, 0.95)
+    for recipe, epochs, crops, temperature in ((ibot, 800, 10, 30), (dinov2, 100, 8, 30)):
+        objective, fit = recipe.to_dict()["objective"], recipe.training
+        assert objective["teacher_rise"] * epochs == pytest.approx(temperature)
+        assert objective["frozen_for"] * epochs == pytest.approx(1)
+        assert len(recipe.views(get_dataset("imagenet").train_view)) == 2 + crops
+        assert (objective["least_masked"], objective["most_masked"], objective["mask_probability"]) == (0.1, 0.5, 0.5)
+        assert (vars(fit.optimizer)["last_weight_decay"], fit.clip) == (0.4, 3.0)
+    assert (ibot.training.drop_path, dinov2.training.drop_path, dinov2.training.layer_decay) == (0.1, 0.3, 0.9)
+    assert dinov2.training.optimizer.lr == pytest.approx(0.004 * math.sqrt(2048 / 1024), rel=1e-3)
+
+
 def test_the_page_of_recipes_is_as_its_files_say() -> None:
     done = subprocess.run([sys.executable, FOLDER.parent / "docs" / "recipe_table.py", "--check"], check=False)
     assert done.returncode == 0

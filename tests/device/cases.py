@@ -8,6 +8,8 @@ from sslticket.objectives.base import Objective
 from sslticket.objectives.byol import BYOL
 from sslticket.objectives.dino import DINO
 from sslticket.objectives.exemplar import Exemplar
+from sslticket.objectives.ibot import DINOv2
+from sslticket.objectives.mae import MAE
 from sslticket.objectives.mocov2 import MoCoV2
 from sslticket.objectives.rotnet import RotNet
 from sslticket.objectives.s4l import S4L, S4LExemplar, S4LRotation
@@ -43,7 +45,10 @@ OBJECTIVES: dict[str, Objective] = {
     "vicreg": VICReg(hidden=32, dim=16),
     "swav": SwAV(hidden=32, dim=16, prototypes=20),
     "dino": DINO(hidden=32, bottleneck=16, outputs=32),
+    "mae": MAE(decoder_width=16, decoder_depth=1, decoder_heads=2),
+    "dinov2": DINOv2(hidden=32, bottleneck=16, outputs=32),  # what iBOT does, and KoLeo
 }
+WITH_ATTENTION = ("mae", "dinov2")
 
 OPTIMIZERS: dict[str, Optimizer] = {
     "SGD": SGD(lr=0.05),
@@ -113,6 +118,8 @@ def recipe(
         data["labels"] = 0.5
     if objective == "shuffled":
         data["shuffle_labels"] = 1.0
+    if isinstance(named, MAE | DINOv2):  # the smallest vision transformer, whose patches have 16 pixels a side
+        model, data = "test_vit", data | {"image_size": 32}
     return Recipe(
         model=model,
         data=Data(dataset="digits", **data),  # type: ignore[arg-type]

@@ -47,6 +47,8 @@ WAITS: dict[tuple[str, View | None], int] = {
     ("vicreg", None): 2,
     ("swav", None): 2,
     ("dino", None): 2,
+    ("mae", None): 2,
+    ("dinov2", None): 2,
 }
 SEARCHES = {"CS": 0, "ISS": 0, "edge-popup": 0, "IMP": 0}  # of labels; in bfloat16 too
 SIMCLR_KERNELS = 300  # of a ResNet-18 for CIFAR with LARS, 64 images a batch; 1,384 once

@@ -14,7 +14,7 @@ from tests.recipes import RECIPES, load
 MAIN = {
     "imagenet": (
         *("barlowtwins_resnet50", "byol_resnet50", "dino_resnet50", "mocov2_resnet50", "simclr_resnet50"),
-        *("simsiam_resnet50", "swav_resnet50", "vicreg_resnet50"),
+        *("simsiam_resnet50", "swav_resnet50", "vicreg_resnet50", "mae_vit_base", "ibot_vit_small", "dinov2_vit_large"),
         *("exemplar_alexnet", "exemplar_resnet50", "rotnet_alexnet", "rotnet_resnet50", "s4l_resnet50"),
         *("supervised_alexnet", "supervised_resnet50"),
         *(f"supervised_resnet50_{by}{share}" for by in ("classes", "samples") for share in (1, 10, 30)),
