@@ -39,6 +39,7 @@ from .pruning.criteria import ERK, SNIP, Criterion, GraSP, Magnitude, Random, Sy
 from .pruning.gates import Gate, GateSettings, LearnedGate
 from .search import SEARCHES
 from .search.base import Search
+from .search.dynamic import SET, RigL
 from .search.imp import IMP
 from .search.learned import ContinuousSparsification, EdgePopup, MaskTraining, StochasticSparsification
 from .search.oneshot import OneShot
@@ -64,6 +65,7 @@ __all__ = [
     "OPTIMIZERS",
     "PROTOCOLS",
     "SEARCHES",
+    "SET",
     "SGD",
     "SNIP",
     "TRACKERS",
@@ -110,6 +112,7 @@ __all__ = [
     "RMSprop",
     "Random",
     "Recipe",
+    "RigL",
     "RotNet",
     "Rotate",
     "RuntimeConfig",

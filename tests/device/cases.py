@@ -18,6 +18,7 @@ from sslticket.objectives.swav import SwAV
 from sslticket.objectives.vicreg import VICReg
 from sslticket.pruning.criteria import ERK, SNIP, Criterion, GraSP, Magnitude, Random, SynFlow
 from sslticket.search.base import Search
+from sslticket.search.dynamic import SET, RigL
 from sslticket.search.imp import IMP
 from sslticket.search.learned import ContinuousSparsification, EdgePopup, StochasticSparsification
 from sslticket.search.oneshot import OneShot
@@ -88,6 +89,8 @@ SEARCHES: dict[str, Search] = {
     "ISS of the likely": StochasticSparsification(rounds=2, rewind=f"{REWIND}it", sampled=False),
     "supermask by ISS": StochasticSparsification(rounds=1, rewind="0it", frozen=True, masked_head=True),
     "edge-popup": EdgePopup(density=0.5),
+    "RigL": RigL(densities=(0.5, 0.2), update_interval="2it", update_until="100%"),
+    "SET": SET(densities=(0.2,), update_interval="2it", ticket_weights="initial"),
     **{f"one shot by {name}": oneshot(criterion) for name, criterion in CRITERIA.items()},
 }
 
