@@ -14,7 +14,7 @@ from sslticket.cli.inspect_commands import describe_ticket
 from sslticket.config.runtime import RuntimeConfig
 from sslticket.config.training import SGD, TrainConfig
 from sslticket.evaluation import controls, tasks
-from sslticket.evaluation.controls import Random
+from sslticket.evaluation.controls import Control, Random
 from sslticket.evaluation.jobs import EvaluationPlan, evaluate_tasks
 from sslticket.evaluation.protocols import Protocol
 from sslticket.pruning.criteria import SNIP, Criterion, GraSP, Magnitude
@@ -37,10 +37,10 @@ SHORT = Protocol(
 
 
 @pytest.fixture
-def broken() -> Iterator[type[Random]]:
+def broken() -> Iterator[type[Control]]:
     """A control of one's own, of random masks that keep to no pattern."""
 
-    class Broken(Random):
+    class Broken(Control):
         name = "broken"
 
         def mask(self, ticket: Ticket, *, seed: int, natural: Mask | None) -> Mask:
@@ -66,7 +66,7 @@ def test_tickets_rows_and_recipe_tell_the_pattern_from_its_density_on(run: Path)
     assert [ticket.survivors for ticket in found] == [TOTAL, TOTAL // 2, TOTAL // 4, TOTAL // 8]
     assert [ticket.pattern for ticket in found] == [None, None, ONE_OF_FOUR, ONE_OF_FOUR]
     assert ONE_OF_FOUR.is_full(found[2].mask)
-    rows = [json.loads((run / "rows" / f"level-{level:02d}.search.jsonl").read_text()) for level in range(4)]
+    rows = [json.loads((run / "rows" / f"search.level-{level:02d}.jsonl").read_text()) for level in range(4)]
     assert [row_error(row) for row in rows] == [None] * 4
     assert [row.get("pattern") for row in rows] == [None, None, "1:4", "1:4"]
     for row in rows:
@@ -107,7 +107,7 @@ def test_pruning_in_one_shot_at_the_start_keeps_to_the_pattern(criterion: Criter
 
 
 def test_random_tickets_are_of_the_pattern_and_shared_by_it_alone(
-    run: Path, tmp_path: Path, broken: type[Random]
+    run: Path, tmp_path: Path, broken: type[Control]
 ) -> None:
     free = search(tmp_path, recipe(search=imp(pattern=None, exclude=("features.0",)))).run_dir.path
     paths = tasks.find_ticket_files([run, free], tasks.Levels((1, 2)))
