@@ -74,7 +74,9 @@ def test_tickets_rows_and_recipe_tell_the_pattern_from_its_density_on(run: Path)
     words = describe_ticket(found[2], "here", 1)
     assert "1:4 along the inputs" in words
     assert "features.0.weight" in words
-    assert "the search was asked for 1:4" in describe_ticket(found[1], "here", 1)
+    assert "the search was asked for 1:4, for which this mask is too dense" in describe_ticket(found[1], "here", 1)
+    other = Ticket(found[2].mask, found[2].weights, 1, recipe(search=imp(pattern="2:4")).to_dict(), found[2].provenance)
+    assert "1:4 along the inputs; the search was asked for 2:4\n" in describe_ticket(other, "here", 1)
 
 
 def test_a_search_that_was_stopped_goes_on_to_the_same_tickets(run: Path, tmp_path: Path) -> None:
