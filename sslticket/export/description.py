@@ -67,8 +67,10 @@ def pattern_text(ticket: Ticket) -> str:
     for pattern, others in kept.items():
         left = f", but for {shorten_names(others)}, whose inputs {pattern.partition(':')[2]} does not divide"
         told.append(f"{pattern} along the inputs" + (left if others else ""))
-    also = [f"the search was asked for {asked}"] if asked is not None and asked not in kept else []
-    return "; ".join([*told, *also])
+    if asked is not None and asked not in kept:
+        denser = "" if ticket.pattern else ", for which this mask is too dense"
+        told.append(f"the search was asked for {asked}{denser}")
+    return "; ".join(told)
 
 
 def _collect_facts(ticket: Ticket) -> dict[str, str]:

@@ -445,11 +445,12 @@ def _reference_series(panel: Sequence[Mapping[Any, Any]], own: Mapping[Any, Any]
         and (own["head"] == "new" or row["objective"] == own["objective"])
     ]
     # Tickets of other objectives are compared with those found the same way, supervised ones with the usual search's.
-    search, variant = ("IMP", "") if own["objective"] == "supervised" else (own["search"], own["variant"])
+    usual = {"search": "IMP", "variant": "", "pattern": ""}
+    wanted = usual if own["objective"] == "supervised" else {key: own[key] for key in usual}
     labels.sort(
         key=lambda row: (
             *(row["images"] != own["images"], row["numerics"] != own["numerics"], -row["subset"]),
-            *(row["search"] != search, row["variant"] != variant, row["series"]),
+            *(*(row[key] != value for key, value in wanted.items()), row["series"]),
         )
     )
     # Random tickets of another pattern are no match.

@@ -112,7 +112,7 @@ def _other_dense(own: Mapping[Any, Any], names: Sequence[str], about: Mapping[st
     """The supervised tickets whose dense network stands in, of those with this head and these numerics; "" for none."""
     same = ("ticket", "supervised", own["head"], own["numerics"])
     alike = [
-        (each["source"] != own["source"], each["search"] != "IMP", each["variant"], name)
+        (each["source"] != own["source"], each["search"] != "IMP", each["variant"], each["pattern"], name)
         for name, each in ((name, about[name]) for name in names)
         if (each["control"], each["objective"], each["head"], each["numerics"]) == same
     ]

@@ -14,9 +14,12 @@ from torch import nn
 
 from sslticket import models
 from sslticket.errors import BadInput
+from sslticket.evaluation.controls import get_control
 from sslticket.export.writer import export_ticket
 from sslticket.importing.checkpoints import read_checkpoint
 from sslticket.importing.importer import Origin, import_tickets
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.pattern import Pattern
 from sslticket.pruning.prunable import describe_layers
 from sslticket.ticket import Ticket
 from tests.importing.conftest import Found, State
@@ -90,6 +93,43 @@ def test_every_form_gives_the_same_mask_and_weights(form: str, found: Found, sav
     assert "rewind_samples" in ticket.provenance["imported"]["unknown"]
     assert not {"seed", "rewind_samples", "search_samples", "images"} & ticket.provenance.keys()
     assert (ticket.provenance["dataset"], ticket.provenance["objective"]) == ("unknown", "unknown")
+
+
+@pytest.mark.parametrize("form", ["ASP", "torch.nn.utils.prune", "zeros"])
+def test_masks_of_a_full_pattern_tell_it_and_dense_layers_are_no_part_of_them(
+    form: str, found: Found, save: Save
+) -> None:
+    """ASP leaves layers dense whose inputs it cannot cut into groups, here the first, and has no masks of them."""
+    layers = ("features.4.weight", "features.8.weight")
+    pattern, ones = Pattern(2, 4), {name: torch.ones_like(found.orig[name], dtype=torch.bool) for name in layers}
+    masks = pattern.best({name: found.orig[name].abs() for name in layers}, ones)
+    state = found.orig | {name: found.orig[name] * mask for name, mask in masks.items()}
+    wanted = dict(state)
+    if form == "ASP":
+        for name, mask in masks.items():
+            layer = name.removesuffix(".weight")
+            state |= {f"{layer}.__weight_mma_mask": mask, f"{layer}.__weight_mma_pruned_p": found.orig[name] * ~mask}
+    elif form == "torch.nn.utils.prune":
+        for name in layers:
+            state |= {f"{name}_orig": found.orig[name], f"{name}_mask": masks[name].float()}
+            del state[name]
+    ticket = imported(save(state))
+    assert ticket.provenance["imported"]["from"] == form
+    assert ticket.mask.equals(Mask(masks))
+    assert (ticket.pattern, ticket.density) == (pattern, 0.5)
+    assert describe_layers(ticket.recipe) == "without features.0"
+    for name, value in ticket.weights.items():
+        assert torch.equal(value, wanted[name])
+    drawn = get_control("random").mask(ticket, seed=0, natural=None)
+    assert pattern.is_full(drawn)
+
+
+def test_a_mask_with_a_group_that_is_not_full_tells_no_pattern(found: Found, save: Save) -> None:
+    state = found.orig | {"features.4.weight": found.orig["features.4.weight"].clone()}
+    state["features.4.weight"][:, ::2] = 0
+    state["features.4.weight"][0, 1] = 0  # one group is not full
+    ticket = imported(save(state))
+    assert (ticket.record.pattern, len(ticket.mask)) == (None, 3)
 
 
 def test_layers_without_a_mask_are_dense_and_no_part_of_the_density(found: Found, save: Save) -> None:

@@ -100,3 +100,47 @@ def test_random_tickets_of_a_depth_limited_search_are_not_those_of_the_whole_net
         assert list(random["n"]) == [2]
         assert list(random["top1"]) == [pytest.approx(0.505 if limited else 0.305)]
         assert list(panel.comparisons["difference"]) == [pytest.approx(0.45 if limited else 0.6)]
+
+
+def test_random_tickets_of_a_pattern_are_a_series_of_their_own_and_the_reference_of_its_tickets(score: Row) -> None:
+    """Rows of the pattern's denser levels, which do not keep to it yet, belong to it too."""
+    rows = [
+        score(run=f"{pattern}{seed}", recipe=f"r{pattern}", control=control, density=density, level=level, top1=top1)
+        | {"settings": {"levels": 2} | ({"pattern": pattern} if pattern else {}), "search_seed": seed}
+        | ({} if control == "ticket" else {"replicate": seed})
+        for pattern, gain in (("", 0.0), ("2:4", 0.1))
+        for control, base in (("ticket", 0.5), ("random", 0.3))
+        for level, density in ((1, 0.5), (2, 0.25))
+        for seed, top1 in ((0, base + gain), (1, base + gain + 0.02))
+    ]
+    assert [row_error(row) for row in rows] == [None] * len(rows)
+    frame = pd.DataFrame(rows, columns=row_columns())
+    assert set(stats.summarize(frame)["series"]) == {"rotnet", "rotnet 2:4", "random", "random 2:4"}
+    found = stats.compare_series(frame)
+    assert set(zip(found["series"], found["against"], strict=True)) == {
+        ("rotnet", "random"),
+        ("rotnet 2:4", "random 2:4"),
+    }
+    assert found["difference"].tolist() == pytest.approx([0.2] * 4)
+    content = Content(frame)
+    assert len(content.panels) == 1, "one chart has both"
+    (charts,) = content.panels[0].difference_charts
+    assert [chart.title for chart in charts if "random" in chart.title]
+    verdicts = content.panels[0].verdicts
+    assert verdicts.keys() <= {"rotnet", "rotnet 2:4", "random", "random 2:4"}
+
+
+@pytest.mark.parametrize(
+    ("name", "is_random"),
+    [
+        *(
+            ("random", True),
+            ("random 2:4", True),
+            ("random, grey images", True),
+            ("random 1:4, grey images, bf16", True),
+        ),
+        *(("randomness", False), ("random 2:4 of mine", False), ("rotnet, random", False)),
+    ],
+)
+def test_which_series_are_of_random_tickets(name: str, is_random: bool) -> None:
+    assert stats.is_random_series(name) == is_random
