@@ -25,6 +25,7 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
     "datasets/README.md": "datasets.md",
     "examples/README.md": "examples.md",
+    "examples/zoo/README.md": "zoo.md",
     "recipes/README.md": "recipes.md",
 }
 """Pages of the site by their files in the repository; those in docs/ have their own names."""

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "datasets/README.md", "recipes/README.md")),
     ROOT / "examples" / "README.md",
+    ROOT / "examples" / "zoo" / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)

@@ -38,6 +38,7 @@ _OTHER_OUTPUT = {
     "run": "another folder with --out",
     "sweep": "another folder with --out",
     "reproduce": "another folder with --out",
+    "rescore": "another folder with --out",
 }
 """Where else a command can write; what the others write lies in the folders of their runs."""
 
@@ -75,6 +76,7 @@ def make_parser() -> flags.Parser:
         _add_run,
         ticket_commands.add_evaluate,
         ticket_commands.add_analyse,
+        ticket_commands.add_rescore,
         campaign_commands.add_sweep,
         reproduce_command.add_reproduce,
         inspect_commands.add_watch,

@@ -2,7 +2,10 @@
 
 import argparse
 import inspect
+import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -327,6 +330,78 @@ def _print_estimate(
     print(f"numerics: {engine.numerics.description}")
     for line in MemoryEstimator(engine).describe(dict.fromkeys(kinds), split_cache):
         print(escape_terminal(line))
+
+
+def add_rescore(commands: "argparse._SubParsersAction[flags.Parser]") -> None:
+    """The command and its flags."""
+    parser = commands.add_parser(
+        "rescore",
+        help="verify tickets, load them, and measure anew what the rows beside them say",
+        description="Check tickets of anybody: hashes, masks and counts of each file, the files exported beside it,\n"
+        "whether it loads into its network, and what rows in rows/ beside it say. Then train it from its W_k\n"
+        "under each row's protocol, head and seed, and compare. Nothing in the folders given is changed. Ends with\n"
+        "code 2 if anything is not as recorded; rows whose images are not here are named and fail nothing.",
+    )
+    add_parts_flag(parser)
+    parser.add_argument(
+        "tickets",
+        nargs="+",
+        type=Path,
+        help="exported folders, folders of runs, folders that hold such, or ticket files",
+    )
+    parser.add_argument("--levels", nargs="+", metavar="LEVEL", help="of runs: such as 0 3 6 or 0-6 [all]")
+    parser.add_argument("--seeds", nargs="+", metavar="SEED", help="rows of these seeds alone, such as 0 [all]")
+    parser.add_argument(
+        "--part", metavar="NAME", help="what the images are if they are not the whole official set [none]"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        metavar="POINTS",
+        help="how far top-1 may be off; 0 for the same top-1 [three standard errors of a difference]",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="PATH",
+        help="keep what is measured in this folder, where the same command goes on [a temporary folder]",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="verify and load; train nothing")
+    flags.add_flags(parser, RuntimeConfig(), without=("probe",))  # it watches searches only
+    parser.set_defaults(command=_run_rescore)
+
+
+def _run_rescore(given: argparse.Namespace) -> None:
+    from sslticket.evaluation import tasks
+    from sslticket.export.rescoring import RecordedScore, Rescoring
+
+    if given.tolerance is not None and not 0 <= given.tolerance <= 100:
+        raise BadInput(f"--tolerance must be from 0 to 100 points, got {given.tolerance:g}; give for instance 0.5")
+    if given.out is None and processes.world_size() > 1:
+        raise BadInput("several processes need one folder for what they measure; give --out, on a disk that all see")
+    runtime, first = flags.override_fields(RuntimeConfig(), vars(given)), processes.rank() == 0
+    with nullcontext(given.out) if given.out else tempfile.TemporaryDirectory(prefix="sslticket-") as folder:
+        check = Rescoring(
+            runtime=runtime,
+            out=Path(folder),
+            levels=tasks.ALL_LEVELS if given.levels is None else selected_levels(given.levels),
+            seeds=selected_seeds(given.seeds),
+            part=given.part,
+            tolerance=given.tolerance,
+        )
+        scores: list[RecordedScore] = []
+        problems = 0
+        for found in chain(check.verify(given.tickets), () if given.dry_run else check.measure(scores)):
+            if isinstance(found, RecordedScore):
+                scores.append(found)
+                continue
+            problems += not found.ok
+            if first:
+                print(escape_terminal(found.text if found.ok else f"PROBLEM {found.text}"), flush=True)
+    if first:
+        print(check.summary())
+    if problems:
+        raise BadInput(f"{problems:,} problem{'s' * (problems > 1)}, named above")
 
 
 class _AnalysisParsers(dict[str, flags.Parser]):

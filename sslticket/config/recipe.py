@@ -430,6 +430,12 @@ class RecipeRecord:
         return tree if isinstance(tree, Mapping) else {}
 
     @property
+    def pattern(self) -> str | None:
+        """The N:M pattern that the search was asked for, such as "2:4"; None for none."""
+        pattern = self.search_settings.get("pattern")
+        return pattern if isinstance(pattern, str) else None
+
+    @property
     def family(self) -> str:
         """8 hexadecimal digits that replicates share: of all settings but the seed."""
         return settings_hash({name: value for name, value in self.tree.items() if name != "seed"})

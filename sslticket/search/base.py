@@ -222,6 +222,13 @@ class Search(ABC):
         """
         return layers_to_prune(backbone, prune_up_to=self.prune_up_to, exclude=self.exclude)
 
+    def with_dense_layers_named(self, backbone: nn.Module) -> Self:
+        """The same search, with layers that it leaves dense of itself among those of `exclude`.
+
+        So recipes, rows and reports tell them, and other searches can be limited to the same layers.
+        """
+        return self
+
     def check(self, training: TrainConfig, objective: Objective) -> None:  # noqa: B027  # most work with every training
         """Refuses trainings with which the search cannot be done.
 

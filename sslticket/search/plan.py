@@ -531,6 +531,7 @@ class SearchPlan:
             "level": ticket.level,
             "density": ticket.mask.density,
             "within": describe_layers(ticket.recipe),
+            "pattern": None if ticket.pattern is None else str(ticket.pattern),
             "ticket_hash": ticket.hash,
             "search_seed": recipe.seed,
             "init": ticket.record.init,
@@ -598,6 +599,11 @@ def plan_search(
         training.batch_size, training.ghost_batch, objective.name, whole=whole, normalised=normalised
     )
     objective.check(micro_batch, len(images.views))
+    named = search.with_dense_layers_named(backbone)
+    if named != search:
+        left = named.exclude[len(search.exclude) :]
+        notes.append(f"layers that the pattern cannot be laid on stay dense, as by --exclude: {shorten_names(left)}")
+        recipe, search = replace(recipe, search=named), named
     names = search.prunable_layers(backbone)
     coverage = MaskCoverage.complete()
     if recipe.model not in models.PAPER_MODELS:  # tests try those, so that a dry run need not

@@ -286,6 +286,7 @@ EXPERIMENTS = {
     "experiments/early_bird/resnet8_sweep.py": "docs/searches/early_bird_resnet8.parquet",
     "experiments/agreement/agreement_sweep.py": "docs/evaluation/agreement.parquet",
     "experiments/searches/conv3_sweep.py": "docs/searches/conv3.parquet",
+    "experiments/searches/pattern_sweep.py": "docs/searches/pattern.parquet",
     "experiments/transfer/own_sweep.py": "docs/transfer/own.parquet",
 }
 

@@ -52,6 +52,7 @@ OWN = {
     "imagenet-deit": ("supervised_vit_small", "dino_vit_small"),
     "imagenet-convnext": ("supervised_convnext_tiny",),
     "imagenet-squeezenet1_0": ("stabilizing_squeezenet_oneshot",),
+    "own": ("structured_resnet50_2of4", "structured_resnet50_2of4_rewound"),
     "cifar10-conv6": tuple(f"continuous_conv6_cifar10{kind}" for kind in ("", "_imp", "_iss")),
     "cifar10-conv6-100ep": tuple(f"continuous_conv6_cifar10_supermask{kind}" for kind in ("", "_ss")),
     "cifar10-resnet20-85ep": ("continuous_resnet20_cifar10", "continuous_resnet20_cifar10_imp"),
@@ -143,6 +144,17 @@ def test_all_that_is_searched_in_a_folder_is_scored_under_that_folders_protocol(
     small = propose_protocol(resolve_recipe(load("rotnet_digits"), own | {"batch_size": 16}).to_dict(), trial=True)
     assert small is not None
     assert small.spelling == "folder:My flowers,length=200it,image_size=64,optimizer=adam,batch_size=16"
+
+
+def test_after_a_trial_of_a_transformer_at_another_size_it_is_its_own() -> None:
+    """The trial's protocol shows 224 pixels, for which the position embedding is another tensor."""
+
+    def name_after_trial(size: int) -> str | None:
+        recipe = resolve_recipe(load("dino_vit_small"), {"model": "test_vit", "image_size": size, "length": "40it"})
+        found = propose_protocol(recipe.to_dict(), trial=True)
+        return None if found is None else found.name
+
+    assert (name_after_trial(64), name_after_trial(224)) == ("own", "imagenet-trial")
 
 
 def test_a_trial_proposes_what_is_as_short_as_it_is() -> None:
