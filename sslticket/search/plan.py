@@ -612,11 +612,6 @@ def plan_search(
             backbone, channels=images.source.dataset.channels, image_size=images.views[0].size
         )
     coverage.check(recipe.model, names)
-    if pretrained is not None:
-        notes.append(describe_normalisation(pretrained, images))
-        if not dry_run:
-            pretrained = pretrained.fetch()
-            pretrained.state_for(backbone, images.source.dataset.channels)  # which refuses what does not fit
     dense = Mask.ones_like(dict(backbone.named_parameters()), names)
     stages = search.stages(clock, dense)
     weights = sum(backbone.get_parameter(name).numel() for name in prunable_weights(backbone))
@@ -625,6 +620,11 @@ def plan_search(
         data_hash = str(read_json_or_empty(out / recipe.key / "recipe.json").get("data_hash", data_hash))
     recipe = identify_images(recipe, images.identity, out, data_hash)
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
+    if pretrained is not None:
+        notes.append(describe_normalisation(pretrained, images))
+        if not dry_run:
+            pretrained = pretrained.fetch()
+            pretrained.state_for(backbone, images.source.dataset.channels)  # which refuses what does not fit
     run_dir = RunDir(out, recipe, data_hash, init_hash=pretrained.digest if pretrained else "")
     numerics = Numerics.resolve(runtime, recipe.precision).for_training(
         stages.cumulative_steps[-1],
