@@ -9,7 +9,7 @@ from .cli.recipe_commands import run
 from .config import OPTIMIZERS
 from .config.recipe import Data, Recipe
 from .config.runtime import RuntimeConfig
-from .config.training import LARS, SGD, Adam, Optimizer, RMSprop, TrainConfig
+from .config.training import LARS, SGD, Adam, AdamW, Optimizer, RMSprop, TrainConfig
 from .data import TRANSFORMS
 from .data.augment import Blur, Grayscale, HSVNoise, Jitter, Rotate, Solarize, Transform, View
 from .data.datasets import DATASETS
@@ -39,6 +39,7 @@ from .pruning.criteria import ERK, SNIP, Criterion, GraSP, Magnitude, Random, Sy
 from .pruning.gates import Gate, GateSettings, LearnedGate
 from .search import SEARCHES
 from .search.base import Search
+from .search.dynamic import SET, RigL
 from .search.imp import IMP
 from .search.learned import ContinuousSparsification, EdgePopup, MaskTraining, StochasticSparsification
 from .search.oneshot import OneShot
@@ -64,11 +65,13 @@ __all__ = [
     "OPTIMIZERS",
     "PROTOCOLS",
     "SEARCHES",
+    "SET",
     "SGD",
     "SNIP",
     "TRACKERS",
     "TRANSFORMS",
     "Adam",
+    "AdamW",
     "Analyse",
     "Analysis",
     "BadInput",
@@ -109,6 +112,7 @@ __all__ = [
     "RMSprop",
     "Random",
     "Recipe",
+    "RigL",
     "RotNet",
     "Rotate",
     "RuntimeConfig",

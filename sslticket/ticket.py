@@ -23,6 +23,7 @@ from sslticket.errors import BadInput, one_line
 from sslticket.escaping import escape_terminal
 from sslticket.pruning import pruned_model
 from sslticket.pruning.mask import Mask, StateDict, pack_mask, unpack_mask
+from sslticket.pruning.pattern import Pattern
 from sslticket.pruning.prunable import prunable_weights
 from sslticket.registry import load_recorded_parts, note_recorded_parts
 from sslticket.storage import tensorfile
@@ -188,6 +189,13 @@ class Ticket:
     def survivors(self) -> int:
         """How many of these weights remain."""
         return self.mask.survivors
+
+    @cached_property
+    def pattern(self) -> Pattern | None:
+        """The N:M pattern that the search was asked for and the mask keeps to; None for none, or a denser mask."""
+        asked = self.record.pattern
+        pattern = None if asked is None else Pattern.parse(asked)
+        return pattern if pattern is not None and pattern.holds(self.mask) else None
 
     def __repr__(self) -> str:
         """One line: how dense it is, and where it is from as far as it tells."""

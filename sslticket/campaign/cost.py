@@ -131,7 +131,8 @@ def _tickets_of(cell: Cell, work: SearchWork) -> list[_Ticket]:
         "classes": work.classes,
     }
     header = {"recipe": recipe.to_dict(), "head": head, "provenance": origin}
-    key, found = cell.key, []
+    key, found, schedule = cell.key, [], getattr(recipe.search, "schedule", None)
+    pattern = getattr(schedule, "pattern", None)
     unknown = int(key, 16)  # how many weights a search leaves that finds that out itself: as many as no other
     for level in range(stages.levels + 1):
         left = total if level == 0 else stages.survivors[level] if stages.survivors else -unknown - level
@@ -148,6 +149,8 @@ def _tickets_of(cell: Cell, work: SearchWork) -> list[_Ticket]:
             head=head,
             classes_hash=None,
             row_fields={},
+            # As sparse as the pattern or sparser: what `Mask.top` makes of it keeps to it then.
+            pattern=str(pattern) if pattern is not None and left * pattern.size <= total * pattern.kept else None,
         )
         path = Path("planned") / key / "tickets" / f"level-{level:02d}.safetensors"
         found.append(_Ticket(path=path, level=level, header=header, info=info))

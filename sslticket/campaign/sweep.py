@@ -395,7 +395,7 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def expand(sweeps: Sweep | Sequence[Sweep]) -> tuple[Cell, ...]:
-    """The cells of sweeps, those of the first seed first; a search that two sweeps share is one cell.
+    """The cells of sweeps, those of all first seeds first; a search that two sweeps share is one cell.
 
     Args:
         sweeps: The sweeps of one campaign.
@@ -408,6 +408,7 @@ def expand(sweeps: Sweep | Sequence[Sweep]) -> tuple[Cell, ...]:
     if not listed:
         raise BadInput("a campaign needs at least one sweep, got none; give Sweep(recipes=[...])")
     found: dict[str, Cell] = {}
+    places: dict[str, int] = {}
     for sweep in listed:
         own: dict[str, Cell] = {}
         for cell in _cells_of(sweep):
@@ -425,7 +426,9 @@ def expand(sweeps: Sweep | Sequence[Sweep]) -> tuple[Cell, ...]:
                     analyse=tuple(_without_repeats([*before.analyse, *cell.analyse])),
                 )
             found[key] = cell
-    cells = _name_apart(list(found.values()))
+            place = 0 if isinstance(sweep, _KeptCell) else sweep.seeds.index(cell.recipe.seed)  # kept as they were
+            places[key] = min(place, places.get(key, place))
+    cells = _name_apart(sorted(found.values(), key=lambda cell: places[cell.key]))
     return tuple(dataclasses.replace(cell, number=number) for number, cell in enumerate(cells))
 
 

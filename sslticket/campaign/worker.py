@@ -1,8 +1,9 @@
 """A worker: a process that does the pieces of a campaign which nobody else does, until none is left.
 
-A piece is the search of a cell, or a job of an evaluation or an analysis of finished tickets. Searches come first. A
-piece is leased while it is done, so any number of workers share a campaign, on one machine or on many; launchers do
-nothing but start them. A piece that fails is written down with the reason in one line, and stops no other.
+A piece is the search of a cell, or a job of an evaluation or an analysis of finished tickets. Searches of one seed come
+first, then what is measured of them, then the next seed's: so a whole picture is there early. A piece is leased while
+it is done, so any number of workers share a campaign, on one machine or on many; launchers do nothing but start them. A
+piece that fails is written down with the reason in one line, and stops no other.
 """
 
 import gc
@@ -194,6 +195,7 @@ class _Worker:
     refused: set[tuple[str, int]] = field(default_factory=set)
     accepted: set[tuple[str, int]] = field(default_factory=set)
     rows_done: set[tuple[Path, str | None]] = field(default_factory=set)
+    seeds_begun: int = 1
     waited: bool = False
 
     def __post_init__(self) -> None:
@@ -203,6 +205,7 @@ class _Worker:
         self.engine = Engine.create(self.runtime, self.precision, self.trackers)
         self.splits = SplitCache(self.runtime.data_root)
         self.measurements = measurements_of(self.cells)
+        self.seeds = list(dict.fromkeys(cell.recipe.seed for cell in self.cells))
 
     @property
     def main(self) -> bool:
@@ -218,6 +221,9 @@ class _Worker:
             left, measured = self._measure()
             if self.engine.broadcast(not left and not self._pending()):
                 return
+            if not (worked or measured) and self.seeds_begun < len(self.seeds):
+                self.seeds_begun += 1  # of the seeds before, all is done or in others' hands
+                continue
             self.waited = not (worked or measured)
             if not self.waited:
                 last_worked = time.monotonic()
@@ -242,12 +248,12 @@ class _Worker:
         return [cell for cell in self.cells if cell.key not in self.settled and cell.key not in failed]
 
     def _search_all(self) -> bool:
-        """Does every search that nobody else does; returns whether there was one."""
-        worked = False
+        """Does every search of the seeds that are begun which nobody else does; returns whether there was one."""
+        worked, begun = False, set(self.seeds[: self.seeds_begun])
         while True:
             with ExitStack() as held:
                 cell = None
-                for each in self._pending():
+                for each in (each for each in self._pending() if each.recipe.seed in begun):
                     if held.enter_context(hold_leases([self.folder.cell_file(each.key)])) and self._is_left(each):
                         cell = each
                         break

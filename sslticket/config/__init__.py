@@ -5,7 +5,7 @@ from sslticket.registry import Registry
 
 OPTIMIZERS: Registry[type[Optimizer]] = Registry(
     "optimizer",
-    {name: f"sslticket.config.training:{name}" for name in ("SGD", "Adam", "RMSprop", "LARS")},
+    {name: f"sslticket.config.training:{name}" for name in ("SGD", "Adam", "AdamW", "RMSprop", "LARS")},
     base="sslticket.config.training:Optimizer",
 )
 """The optimisers that recipes and --optimizer may name."""

@@ -301,7 +301,7 @@ def set_field(recipe: "Recipe", name: str, value: object) -> "Recipe":
         value: Its value.
 
     Raises:
-        BadInput: If there is no such field, or several.
+        BadInput: If there is no such field, or several, or it cannot be None.
     """
     wanted = tuple(name.replace("-", "_").split("."))
     paths = [*CHOICES.values(), *_paths(recipe, ())]
@@ -311,6 +311,9 @@ def set_field(recipe: "Recipe", name: str, value: object) -> "Recipe":
         raise unknown_name("field", name, {path[-1].replace("_", "-") for path in paths})
     if len(found) > 1:
         raise BadInput(f"{name} is a field of several parts; give one of {', '.join(map('.'.join, found))}")
+    hints = _type_hints(typing.cast(Hashable, type(_at(recipe, found[0][:-1]))))
+    if value is None and type(None) not in typing.get_args(hints[found[0][-1]]):
+        raise BadInput(f"{name} must have a value, got None; leave it out for that of the recipe")
     return _replace(recipe, {found[0]: value})
 
 

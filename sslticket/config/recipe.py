@@ -267,8 +267,9 @@ class Recipe:
         training, search = self.training, self.search
         if set_size is None:
             return replace(self, training=replace(training, hold="epochs", hold_batch=None))
-        if isinstance(rewind := getattr(search, "rewind", None), str):
-            search = replace(cast(Any, search), rewind=training.hold_span(rewind, set_size))
+        lengths = {name: getattr(search, name, None) for name in ("rewind", "update_interval", "update_until")}
+        held = {name: training.hold_span(each, set_size) for name, each in lengths.items() if isinstance(each, str)}
+        search = replace(cast(Any, search), **held) if held else search
         return replace(self, training=training.hold_lengths(set_size), search=search)
 
     @property
@@ -414,6 +415,12 @@ class RecipeRecord:
         """The hyper-parameters of the search by the names of its fields."""
         tree = self.tree.get("search")
         return tree if isinstance(tree, Mapping) else {}
+
+    @property
+    def pattern(self) -> str | None:
+        """The N:M pattern that the search was asked for, such as "2:4"; None for none."""
+        pattern = self.search_settings.get("pattern")
+        return pattern if isinstance(pattern, str) else None
 
     @property
     def family(self) -> str:

@@ -117,6 +117,10 @@ class Optimizer:
         """The same optimiser at another learning rate; rates of single tensors keep their ratio to it."""
         return replace(self, lr=lr)
 
+    def at_end(self) -> Self:
+        """The same optimiser with what changes along the training, the learning rate aside, as it is at the end."""
+        return self
+
 
 @dataclass(frozen=True, kw_only=True)
 class SGD(Optimizer):
@@ -148,6 +152,50 @@ class Adam(Optimizer):
 
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 1e-4
+
+
+Spared = Literal["nothing", "vectors", "tokens"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamW(Adam):
+    """Adam whose weight decay is no gradient: weights shrink by rate x decay at each step (Loshchilov & Hutter 2019).
+
+    Source: https://arxiv.org/abs/1711.05101. The decay is by default that of DeiT (Touvron et al. 2021,
+    https://arxiv.org/abs/2012.12877, Table 9) and of ConvNeXt (Liu et al. 2022, https://arxiv.org/abs/2201.03545,
+    Table 5).
+
+    Attributes:
+        lr: Learning rate after warmup and before the first drop.
+        betas: Decay of the running means of the gradient and of its square.
+        weight_decay: Fraction of a weight that a step takes away, times the learning rate.
+        last_weight_decay: Weight decay at the end of the training, to which it moves along half a cosine (Caron et al.
+            2021, DINO, https://arxiv.org/abs/2104.14294); None where it stays.
+        spare: What does not decay: "nothing"; "vectors", which are biases, scales of norms and all else of one
+            dimension; or "tokens", which are these and what the network itself names, as timm's transformers do their
+            class token and position embedding.
+    """
+
+    weight_decay: float = 0.05
+    last_weight_decay: float | None = None
+    spare: Spared = "vectors"
+
+    def __post_init__(self) -> None:
+        if self.last_weight_decay is not None and not self.last_weight_decay >= 0:
+            raise BadInput(f"--last-weight-decay must be at least 0, got {self.last_weight_decay:g}; leave it out")
+        if self.spare not in get_args(Spared):
+            raise BadInput(f"--spare must be {', '.join(get_args(Spared))}, got {self.spare!r}; give one of them")
+
+    def decay_at(self, progress: float) -> float:
+        """The weight decay after a fraction of the training."""
+        if self.last_weight_decay is None:
+            return self.weight_decay
+        left = (1 + math.cos(math.pi * progress)) / 2
+        return self.last_weight_decay + (self.weight_decay - self.last_weight_decay) * left
+
+    def at_end(self) -> "AdamW":
+        """See the base class."""
+        return replace(self, weight_decay=self.decay_at(1.0), last_weight_decay=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,6 +298,11 @@ class TrainConfig:
         decay: How the learning rate falls after warmup: at the drops, or along a curve down to the last rate.
         last_lr: Learning rate at the end of a curve.
         clip: Largest norm of the gradient of all weights together; a longer one is scaled down. None never does.
+        layer_decay: What the learning rate of a layer is of that of the next one, from the heads down (Bao et al. 2022,
+            BEiT, https://arxiv.org/abs/2106.08254); layers are counted as timm counts them. 1 for one rate.
+        drop_path: Probability with which the last block of a network is left out for an image in training, which falls
+            to 0 at the first (Huang et al. 2016, https://arxiv.org/abs/1603.09382); momentum encoders leave out none.
+            For timm's networks.
         hold: What stays as on all images where a subset is taken: the number of epochs, of samples seen, or of steps.
             For the last two, lengths in epochs (with warmup, drops and the rewind point) are written out as those of
             all images.
@@ -267,6 +320,8 @@ class TrainConfig:
     last_lr: float = 0.0
     clip: float | None = None
     ghost_batch: int | None = field(default=None, metadata=registry.OMIT_DEFAULT)
+    layer_decay: float = field(default=1.0, metadata=registry.OMIT_DEFAULT)
+    drop_path: float = field(default=0.0, metadata=registry.OMIT_DEFAULT)
     hold: Hold = field(default="epochs", metadata=registry.OMIT_DEFAULT)
     hold_batch: int | None = field(default=None, metadata=registry.OMIT_DEFAULT)
 
@@ -298,6 +353,10 @@ class TrainConfig:
             raise BadInput(f"--hold-batch must be at least 1, got {self.hold_batch}")
         if self.clip is not None and not self.clip > 0:
             raise BadInput(f"--clip must be above 0, got {self.clip:g}")
+        if not 0 < self.layer_decay <= 1:
+            raise BadInput(f"--layer-decay must be in (0, 1], got {self.layer_decay:g}; give 1 for one learning rate")
+        if not 0 <= self.drop_path < 1:
+            raise BadInput(f"--drop-path must be in [0, 1), got {self.drop_path:g}; give 0 to keep all blocks")
         for span in (self.warmup, *self.drops):
             Span.parse(span)
 
@@ -347,7 +406,7 @@ class TrainConfig:
         """The same training with the rate of its last step throughout; each tensor keeps its fraction of it."""
         clock = self.clock(set_size)
         last = self.schedule(set_size).lr_at(clock.total_steps * clock.batch_size)
-        optimizer = self.optimizer.with_lr(last)
+        optimizer = self.optimizer.at_end().with_lr(last)
         return replace(self, optimizer=optimizer, warmup="0ep", drops=(), decay="drops", last_lr=0.0)
 
     @property

@@ -1,8 +1,10 @@
 """Controls: the networks that a ticket is compared with, a class each.
 
 Each differs from the ticket in where its mask lies or in what its weights are (Morcos et al. 2019, section 3.1 and
-Figure A1, https://arxiv.org/abs/1906.02773). One of your own is a subclass of `Control` in a file, named as
-`--controls mine.py:Name`.
+Figure A1, https://arxiv.org/abs/1906.02773). Masks that are drawn for a ticket that keeps to an N:M pattern keep to it
+too: weights are taken in a random order, each that its group has room for.
+
+One of your own is a subclass of `Control` in a file, named as `--controls mine.py:Name`.
 """
 
 import math
@@ -19,6 +21,7 @@ from torch import Tensor
 from sslticket.errors import BadInput, one_line
 from sslticket.evaluation import CONTROLS
 from sslticket.pruning.mask import Mask
+from sslticket.pruning.pattern import Pattern
 from sslticket.pruning.prunable import MACHINE_PRECISION
 from sslticket.registry import required_parts
 from sslticket.results.rows import CONTROLS as CONTROLS_IN_REPORTS
@@ -110,7 +113,7 @@ class Random(Control):
 
     def mask(self, ticket: Ticket, *, seed: int, natural: Mask | None) -> Mask:
         """See the base class."""
-        return Mask(_permute_mask(dict(ticket.mask), seed, "all"))
+        return _permute_mask(ticket.mask, seed, "all", ticket.pattern)
 
     def training_key(self, *, search_seed: int, survivors: int, **_: Any) -> tuple[object, ...]:
         """See the base class."""
@@ -132,7 +135,8 @@ class Local(_Reinitialized):
 
     def mask(self, ticket: Ticket, *, seed: int, natural: Mask | None) -> Mask:
         """See the base class."""
-        return Mask({name: _permute_mask({name: layer}, seed, name)[name] for name, layer in ticket.mask.items()})
+        layers = {name: Mask({name: layer}) for name, layer in ticket.mask.items()}
+        return Mask({name: _permute_mask(one, seed, name, ticket.pattern)[name] for name, one in layers.items()})
 
 
 class Preserved(_Reinitialized):
@@ -163,7 +167,7 @@ class Adjusted(Control):
     def mask(self, ticket: Ticket, *, seed: int, natural: Mask | None) -> Mask:
         """See the base class."""
         assert natural is not None, "the adjusted control needs the natural mask"
-        return random_submask(natural, ticket.mask.survivors, seed)
+        return random_submask(natural, ticket.mask.survivors, seed, ticket.pattern)
 
     def training_key(
         self, *, search_seed: int, survivors: int, natural_survivors: int | None, **_: Any
@@ -314,8 +318,12 @@ def find_dense_ticket(path: Path) -> Path:
     return beside
 
 
-def random_submask(mask: Mask, keep: int, seed: int) -> Mask:
-    """At most `keep` of the mask's survivors, drawn among all of its layers' together."""
+def random_submask(mask: Mask, keep: int, seed: int, pattern: Pattern | None = None) -> Mask:
+    """At most `keep` of the mask's survivors, drawn among all of its layers' together, by a pattern's rule."""
+    if pattern is not None:
+        ranks = _random_ranks(mask, seed, "adjusted")
+        mask = Mask(pattern.best(ranks, mask))
+        return mask if keep >= mask.survivors else Mask.top(ranks, keep=keep, within=mask)
     flat = np.concatenate([layer.numpy().ravel() for layer in mask.values()])
     alive = np.flatnonzero(flat)
     if keep >= len(alive):
@@ -324,12 +332,26 @@ def random_submask(mask: Mask, keep: int, seed: int) -> Mask:
     return Mask(_mask_of_positions(chosen, mask))
 
 
-def _permute_mask(layers: Mapping[str, Tensor], seed: int, stream: str) -> dict[str, Tensor]:
-    """The same number of survivors at positions drawn among all of these layers' weights."""
-    total = sum(layer.numel() for layer in layers.values())
-    survivors = sum(int(layer.sum()) for layer in layers.values())
-    chosen = seeded_generator(seed, "mask", stream).choice(total, survivors, replace=False, shuffle=False)
-    return _mask_of_positions(chosen, layers)
+def _permute_mask(layers: Mask, seed: int, stream: str, pattern: Pattern | None) -> Mask:
+    """The same number of survivors at positions drawn among all of these layers' weights, within a pattern."""
+    survivors = layers.survivors
+    if pattern is not None:
+        if not survivors:
+            return layers
+        everywhere = Mask.ones_like(layers, list(layers))
+        return Mask.top(_random_ranks(layers, seed, stream), keep=survivors, within=everywhere, pattern=pattern)
+    chosen = seeded_generator(seed, "mask", stream).choice(layers.total, survivors, replace=False, shuffle=False)
+    return Mask(_mask_of_positions(chosen, layers))
+
+
+def _random_ranks(layers: Mask, seed: int, stream: str) -> dict[str, Tensor]:
+    """Each weight's place in a random order of all of them: the highest come first, while their groups have room."""
+    order = seeded_generator(seed, "mask", stream).permutation(layers.total).astype(np.float64)
+    ends = np.cumsum([layer.numel() for layer in layers.values()])
+    return {
+        name: torch.from_numpy(ranks.reshape(layer.shape))
+        for (name, layer), ranks in zip(layers.items(), np.split(order, ends[:-1]), strict=True)
+    }
 
 
 def _mask_of_positions(chosen: np.ndarray, layers: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -165,7 +165,7 @@ class TrainingJob(Job[Evaluation]):
             name=task.name,
             curve=task.curve,
         )
-        net, densities = run.build_net(), {}
+        net, densities, other_pattern = run.build_net(), {}, {}
         network = ticket = Ticket.load(task.path)
         if control is not None:
             dense, natural = control.weights(task.path), None
@@ -183,9 +183,11 @@ class TrainingJob(Job[Evaluation]):
             )
             if natural is not None:
                 densities = {"natural_density": natural.density, "control_density": network.mask.density}
+            if ticket.pattern is not None and not ticket.pattern.holds(network.mask):
+                other_pattern = {"pattern": "none"}
         network.apply(net.backbone, net.heads if task.head == "own" else None)
         densities["effective_density"] = evaluator.effective_density(network.mask, net, run)
-        return evaluator.train_and_measure(net, run) | densities
+        return evaluator.train_and_measure(net, run) | densities | other_pattern
 
     def _note_divergence(self, error: Diverged, files: Sequence[Path], context: Evaluation) -> None:
         """Writes the rows that say that the training diverged."""
@@ -474,7 +476,7 @@ class EvaluationPlan:
             return None
         row = read_task_row(job.finished_row) or {}
         # What is said of the row's own ticket, which may have what older ones do not.
-        about_ticket = {"source_hash", *self.row_fields(job.tasks[0])}
+        about_ticket = {"source_hash", *self.row_fields(job.tasks[0])} - {"pattern"}
         return {name: value for name, value in row.items() if name not in about_ticket}
 
     def _training_key(self, task: EvalTask) -> tuple[object, ...]:
@@ -489,13 +491,15 @@ class EvaluationPlan:
         if task.control == "ticket":
             return (*where, "ticket", info.hash)
         control = get_control(task.control)
-        return where + control.training_key(
+        pattern = () if info.pattern is None else (info.pattern,)
+        key = control.training_key(
             ticket_hash=info.hash,
             search_seed=info.seed,
             survivors=info.survivors,
             dense=info.survivors == info.prunable,
             natural_survivors=self._count_natural(task) if control.needs_natural_mask else None,
         )
+        return (*where, *pattern, *key)
 
     def _make_job(self, group: Sequence[EvalTask], left: set[EvalTask]) -> TrainingJob:
         tasks = tuple(task for task in group if task in left)

@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from sslticket.config.recipe import RecipeRecord
-from sslticket.config.training import SGD, Adam, Optimizer, RMSprop, Span, TrainConfig
+from sslticket.config.training import SGD, Adam, AdamW, Optimizer, RMSprop, Span, TrainConfig
 from sslticket.data.augment import View
 from sslticket.data.datasets.base import Dataset, path_safe
 from sslticket.data.datasets.catalogue import InputSpec, get_dataset, is_own_dataset
@@ -477,6 +477,47 @@ CONTINUOUS = (
     _single_model_protocol("cifar10-resnet20-85ep", _85EP, _CROPPED_32, start="0"),
 )
 
+# Networks that do not train as the papers' do. What recipes/modern.py says of its recipes, which have these settings,
+# holds here too. Their authors train the other sizes alike, but for the blocks that are left out of ConvNeXts.
+_DEIT = TrainConfig(
+    length="300ep",
+    batch_size=1024,
+    optimizer=AdamW(lr=1e-3, weight_decay=0.05, spare="tokens"),
+    warmup="5ep",
+    decay="cosine",
+    last_lr=1e-5,
+    drop_path=0.1,
+)
+_CONVNEXT = TrainConfig(
+    length="300ep",
+    batch_size=4096,
+    optimizer=AdamW(lr=4e-3, weight_decay=0.05),
+    warmup="20ep",
+    decay="cosine",
+    last_lr=1e-6,
+    drop_path=0.1,
+)
+MODERN = (
+    Protocol(
+        name="imagenet-deit",
+        dataset="imagenet",
+        models=tuple(f"{kind}_{size}_patch16_224" for kind in ("vit", "deit") for size in ("tiny", "small", "base")),
+        training=_DEIT,
+        label_smoothing=0.1,
+    ),
+    Protocol(
+        name="imagenet-convnext",
+        dataset="imagenet",
+        models=("convnext_tiny", "convnext_small", "convnext_base"),
+        training=_CONVNEXT,
+        training_by_model={
+            "convnext_small": replace(_CONVNEXT, drop_path=0.4),
+            "convnext_base": replace(_CONVNEXT, drop_path=0.5),
+        },
+        label_smoothing=0.1,
+    ),
+)
+
 # A fifth to a twentieth of the training of the protocols above, for campaigns in which tickets are ranked rather than
 # measured. ImageNet: the 16 epochs of ffcv-imagenet (Leclerc et al. 2023, https://arxiv.org/abs/2306.12517;
 # rn50_configs/rn50_16_epochs.yaml): 512 images on each of 8 GPUs, a rate that rises for two epochs and falls to 0 along
@@ -562,7 +603,7 @@ def _trial_protocol(protocol: Protocol) -> Protocol:
 # Of each data set the main paper's comes first: a search proposes it where none has the search's own settings.
 BUILT_IN_PROTOCOLS = (
     *(IMAGENET, PLACES365, CIFAR10, CIFAR10A, CIFAR10B, MNIST, FASHION_MNIST),
-    *(DIGITS_DEMO, FASHION_MNIST_DEMO, *SMALL, *MORCOS, *STABILIZING, *CONTINUOUS, *FAST),
+    *(DIGITS_DEMO, FASHION_MNIST_DEMO, *SMALL, *MORCOS, *STABILIZING, *CONTINUOUS, *MODERN, *FAST),
 )
 _TRIALS = (_trial_protocol(IMAGENET), _trial_protocol(CIFAR10))
 _BY_NAME = {protocol.name: protocol for protocol in (*BUILT_IN_PROTOCOLS, *_TRIALS)}
@@ -714,8 +755,10 @@ def propose_protocol(recipe: Mapping[str, Any], *, trial: bool = False) -> Proto
         return own
     # Fast ones are for those who ask for them: their numbers are no paper's.
     here, same_size = ([each for each in found if each not in FAST] for found in (here, same_size))
-    if same_size:
-        return same_size[0]
+    # What trains ResNets trains no transformer.
+    of_its_kind = [each for each in MODERN if each in same_size]
+    if of_its_kind or same_size:
+        return (of_its_kind or same_size)[0]
     return next((each for each in here if _network_takes_size(model, inputs, each.input_size)), None)
 
 
@@ -733,11 +776,15 @@ def _folder_proposal(record: RecipeRecord, inputs: InputSpec, half: Half | None,
 
 
 def _network_takes_size(model: str, inputs: InputSpec, size: int) -> bool:
-    """Whether the network works with images of this size too, as those do that pool globally."""
+    """Whether the network for images of this size has the same tensors, as those have that pool globally."""
     import torch  # only here: a protocol is data, and looked up before anything is trained
 
     from sslticket import models
 
-    with torch.random.fork_rng(devices=[]):
-        backbone = models.create_model(model, channels=inputs.channels, image_size=inputs.image_size)
-    return models.accepts_image_size(backbone, channels=inputs.channels, image_size=size)
+    def shapes(side: int) -> dict[str, torch.Size]:
+        backbone = models.create_model(model, channels=inputs.channels, image_size=side)
+        return {name: value.shape for name, value in backbone.state_dict().items()}
+
+    with torch.random.fork_rng(devices=[]), suppress(BadInput):
+        return shapes(inputs.image_size) == shapes(size)
+    return False

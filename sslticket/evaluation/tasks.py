@@ -44,6 +44,7 @@ class TicketInfo:
         classes_hash: Hash of the names of the classes that its search saw, in order; None in older tickets.
         row_fields: What each of its rows says of it.
         header: What its file says beside its tensors, as far as it tells where the ticket is from.
+        pattern: The N:M pattern that its mask keeps to, and its controls' with it; None for none.
     """
 
     hash: str
@@ -59,6 +60,7 @@ class TicketInfo:
     classes_hash: str | None
     row_fields: Mapping[str, Any]
     header: Mapping[str, Any] = field(default_factory=dict)
+    pattern: str | None = None
 
     @classmethod
     def read(cls, path: Path, targets: Mapping[str, Protocol]) -> "TicketInfo":
@@ -101,6 +103,7 @@ class TicketInfo:
             classes_hash=ticket.provenance.get("classes_hash"),
             row_fields={"kind": "score", **ticket_row_fields(path, ticket), "channels": channels},
             header={"recipe": ticket.recipe, "provenance": ticket.provenance},
+            pattern=None if ticket.pattern is None else str(ticket.pattern),
         )
 
 
@@ -187,6 +190,7 @@ def ticket_row_fields(path: Path, ticket: Ticket) -> dict[str, Any]:
         "level": ticket.level,
         "density": ticket.mask.density,
         "within": describe_layers(ticket.recipe),
+        **({} if ticket.pattern is None else {"pattern": str(ticket.pattern)}),
         "ticket_hash": ticket.hash,
         **({"search_seed": origin["seed"]} if "seed" in origin else {}),
         "search": recipe.search_name,

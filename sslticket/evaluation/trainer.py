@@ -390,6 +390,7 @@ class EvalRun:
             image_size=self.image_size,
             classes=len(self.splits.training.manifest.classes),
             seed=self.seeds.init,
+            drop_path=self.training.drop_path,
         )
 
 

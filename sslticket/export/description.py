@@ -15,7 +15,8 @@ from sslticket.data.datasets.catalogue import InputSpec
 from sslticket.errors import BadInput
 from sslticket.escaping import python_literal
 from sslticket.models import PAPER_MODELS
-from sslticket.pruning.prunable import describe_layers
+from sslticket.pruning.pattern import kept_patterns
+from sslticket.pruning.prunable import describe_layers, shorten_names
 from sslticket.ticket import Ticket
 
 
@@ -59,6 +60,16 @@ def density_text(ticket: Ticket) -> str:
     )
 
 
+def pattern_text(ticket: Ticket) -> str:
+    """The N:M patterns of usual sizes that the mask keeps to, and where; "" for none."""
+    told, kept, asked = [], kept_patterns(ticket.mask), ticket.record.pattern
+    for pattern, others in kept.items():
+        left = f", but for {shorten_names(others)}, whose inputs {pattern.partition(':')[2]} does not divide"
+        told.append(f"{pattern} along the inputs" + (left if others else ""))
+    also = [f"the search was asked for {asked}"] if asked is not None and asked not in kept else []
+    return "; ".join([*told, *also])
+
+
 def _collect_facts(ticket: Ticket) -> dict[str, str]:
     recipe, origin = ticket.recipe, ticket.provenance
     # As JSON: what strangers wrote is described, too, whether or not it can be a data set here.
@@ -74,6 +85,7 @@ def _collect_facts(ticket: Ticket) -> dict[str, str]:
         f"hash {origin['data_hash']}",
         **({"labels": labels} if labels else {}),
         "level": density_text(ticket),
+        **({"pattern": pattern} if (pattern := pattern_text(ticket)) else {}),
         "W_k": f"{start}; the search saw {origin['search_samples']:,}",
         **({"head": _head_text(ticket)} if ticket.head else {}),
         "seed": str(origin["seed"]),
@@ -100,6 +112,7 @@ def _imported_facts(ticket: Ticket) -> dict[str, str]:
         "data": f"{origin['dataset']}{_images_text(data)}; which images is unknown",
         **({"labels": labels} if labels else {}),
         "level": density_text(ticket) + ("; how often it was pruned is unknown" if "level" in unknown else ""),
+        **({"pattern": pattern} if (pattern := pattern_text(ticket)) else {}),
         "W_k": start,
         **({"head": _head_text(ticket)} if ticket.head else {}),
         "seed": str(origin.get("seed", UNKNOWN)),

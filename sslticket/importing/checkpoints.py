@@ -1,6 +1,7 @@
 """Checkpoints of other tools as they are found: weights by their names there, masks, and what a file tells of itself.
 
-Forms that are known: `torch.nn.utils.prune` (`<weight>_orig` and `<weight>_mask`), a mask beside each weight
+Forms that are known: `torch.nn.utils.prune` (`<weight>_orig` and `<weight>_mask`), apex's ASP
+(`__<weight>_mma_mask`), a mask beside each weight
 (`<weight>_mask`, or a layer's `mask`), open_lth's pruned networks (`mask_layer___weight`), RigL's checkpoints with the
 masks of their pruner in a list (rigl-torch) or by names (rigl-reproducibility), masks alone, and plain states whose
 zeros are the mask.
@@ -53,6 +54,10 @@ class Checkpoint:
     masks: dict[str, Tensor] | None
     told: dict[str, Any] = field(default_factory=dict)
     digest: str = ""
+
+
+_ASP_BUFFER = re.compile(r"__(\w+)_mma_(mask|pruned_p)")
+"""The last part of the names of what apex's ASP keeps beside a weight."""
 
 
 def file_digest(path: Path) -> str:
@@ -169,6 +174,10 @@ def _split_masks(state: dict[str, Tensor], path: Path) -> tuple[str, dict[str, T
         if name.endswith("_orig") and f"{name.removesuffix('_orig')}_mask" in state:
             weights[name.removesuffix("_orig")] = value
             form = "torch.nn.utils.prune"
+        elif found := _ASP_BUFFER.fullmatch(last):
+            if found[2] == "mask":  # the other one has what was pruned, so that masks can be drawn anew
+                masks[f"{layer}.{found[1]}" if layer else found[1]] = value
+            form = "ASP"
         elif name.endswith("_mask"):
             masks[name.removesuffix("_mask")] = value
         elif last == "mask" and f"{layer}.weight" in state:

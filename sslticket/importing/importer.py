@@ -24,6 +24,7 @@ from sslticket.importing.open_lth import OpenLTHRun
 from sslticket.models import MODELS
 from sslticket.provenance import library_versions
 from sslticket.pruning.mask import Mask, StateDict
+from sslticket.pruning.pattern import Pattern, full_pattern
 from sslticket.pruning.prunable import prunable_weights
 from sslticket.registry import required_parts
 from sslticket.ticket import INITIAL_TICKET, Ticket
@@ -317,6 +318,7 @@ def _make_ticket(part: _Part, network: _Network, origin: Origin) -> Ticket:
         if not weights[name].is_floating_point():
             raise BadInput(f"{part.weights.path} holds {name} as {weights[name].dtype}; give one with float weights")
     mask, head_mask = _masks_of(part, network, matching)
+    mask, pattern = _within_pattern(mask)
     if part.dense:
         mask, head_mask = Mask.ones_like(weights, list(mask)), None
     head = {} if matching.head is None else _tensors_of(matching.head, part.weights.state)
@@ -337,9 +339,21 @@ def _make_ticket(part: _Part, network: _Network, origin: Origin) -> Ticket:
     recipe = {"model": network.model, "objective": {"is": came["objective"]}, "fit": {"is": UNKNOWN}, **part.tree}
     if dense := [name.removesuffix(".weight") for name in prunable if name not in mask]:
         recipe["search"] = {**recipe["search"], "exclude": dense}
+    if pattern is not None:
+        recipe["search"] = {**recipe["search"], "pattern": str(pattern)}
     level = 1 if part.level is None else part.level
     recipe |= {"data": data}
     return Ticket.from_dense_weights(mask, weights, level=level, recipe=recipe, provenance=came, head=head)
+
+
+def _within_pattern(mask: Mask) -> tuple[Mask, Pattern | None]:
+    """The mask and the N:M pattern of which every group is full, if there is one: no other search makes such a mask.
+
+    Tools for such patterns leave layers dense that these do not fit: they are no part of the mask then.
+    """
+    pruned = Mask({name: layer for name, layer in mask.items() if not bool(layer.all())})
+    pattern = full_pattern(pruned) if pruned else None
+    return (mask, None) if pattern is None else (pruned, pattern)
 
 
 def _masks_of(part: _Part, network: _Network, matching: Matching) -> tuple[Mask, Tensor | None]:

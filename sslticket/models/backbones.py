@@ -35,15 +35,21 @@ def name_without_weights(name: str) -> str | None:
     return bare if bare != name else None
 
 
-def create_external_model(name: str, *, channels: int, image_size: int) -> nn.Module | None:
-    """The network without its classification layer, from timm or else from torchvision; None where neither has it."""
+def create_external_model(name: str, *, channels: int, image_size: int, drop_path: float = 0.0) -> nn.Module | None:
+    """The network without its classification layer, from timm or else from torchvision; None where neither has it.
+
+    Raises:
+        BadInput: If blocks are to be left out and the network has no such setting.
+    """
     import timm
 
     if timm.is_model(name):
-        return _create_timm_model(name, channels, image_size)
+        return _create_timm_model(name, channels, image_size, drop_path)
     from torchvision import models
 
     if name in models.list_models(module=models):
+        if drop_path:
+            raise _cannot_drop(name)
         return _create_torchvision_model(name, channels, image_size)
     return None
 
@@ -53,17 +59,56 @@ def alexnet(channels: int, image_size: int) -> nn.Module:
     return _create_torchvision_model("alexnet", channels, image_size)
 
 
-def _create_timm_model(name: str, channels: int, image_size: int) -> nn.Module:
+# What timm's transformers take so that they work with images of other sizes too: position embeddings are interpolated
+# from one and the same parameter, and a side that is no multiple of the patch is padded with zeros.
+_ANY_SIZE: tuple[Mapping[str, bool], ...] = (
+    {"dynamic_img_size": True, "dynamic_img_pad": True},
+    {"dynamic_img_size": True},
+    {"strict_img_size": False},
+)
+
+
+def _create_timm_model(name: str, channels: int, image_size: int, drop_path: float) -> nn.Module:
+    """The network for images of this size, and of others where it can, which changes no bit for images of this one."""
     import timm
 
-    options = {"pretrained": False, "num_classes": 0, "in_chans": channels}
+    options: dict[str, Any] = {"pretrained": False, "num_classes": 0, "in_chans": channels}
+    if drop_path:
+        options["drop_path_rate"] = drop_path
+    for any_size in (*_ANY_SIZE, {}):
+        state = torch.get_rng_state()
+        try:
+            net = cast(nn.Module, timm.create_model(name, img_size=image_size, **options, **any_size))
+        except TypeError as error:
+            if "drop_path_rate" in str(error):
+                raise _cannot_drop(name) from error
+            # Networks that take images of any size have no such arguments.
+            if not any(argument in str(error) for argument in ("img_size", *any_size)):
+                raise
+        else:
+            if not any_size or all(image_size % side == 0 for side in _patch_sizes(net)):
+                return net
+        # Whatever was tried before, weights are drawn from the same numbers.
+        torch.set_rng_state(state)
     try:
-        return cast(nn.Module, timm.create_model(name, img_size=image_size, **options))
+        return cast(nn.Module, timm.create_model(name, **options))
     except TypeError as error:
-        # Networks that take images of any size have no such argument.
-        if "img_size" not in str(error):
-            raise
-    return cast(nn.Module, timm.create_model(name, **options))
+        if "drop_path_rate" in str(error):
+            raise _cannot_drop(name) from error
+        raise
+
+
+def _cannot_drop(name: str) -> BadInput:
+    return BadInput(
+        f"--drop-path must have a network of timm's whose blocks can be left out, which {name} is not; give "
+        "--drop-path 0, or a --model such as vit_small_patch16_224 or convnext_tiny"
+    )
+
+
+def _patch_sizes(net: nn.Module) -> tuple[int, ...]:
+    """Sides of a transformer's patches; images whose size is no multiple lose their rest where one size is shown."""
+    size = getattr(getattr(net, "patch_embed", None), "patch_size", ())
+    return tuple(size) if isinstance(size, tuple | list) else (size,)
 
 
 def _create_torchvision_model(name: str, channels: int, image_size: int) -> nn.Module:
@@ -116,7 +161,7 @@ def list_models() -> list[str]:
     return registry_of("model").names()
 
 
-def create_model(name: str, *, channels: int = 3, image_size: int = 224) -> nn.Module:
+def create_model(name: str, *, channels: int = 3, image_size: int = 224, drop_path: float = 0.0) -> nn.Module:
     """A network without its classification layer, with initial weights by torch's global generator.
 
     The papers' names come first, then a user's own, then timm's, then torchvision's: `resnet18`, `resnet50`
@@ -127,12 +172,15 @@ def create_model(name: str, *, channels: int = 3, image_size: int = 224) -> nn.M
         name: A name among `list_models()`, or that of any classification network of timm or torchvision.
         channels: Number of the images' channels; 1 for gray ones.
         image_size: Side of the square images in pixels.
+        drop_path: Probability with which its last block is left out for an image in training, which falls to 0 at its
+            first; its weights do not depend on it.
 
     Returns:
         The network in training mode: (B, channels, image_size, image_size) -> (B, F).
 
     Raises:
-        BadInput: If the name is unknown or that of trained weights, or if the network can't work with such images.
+        BadInput: If the name is unknown or that of trained weights, or if the network can't work with such images or
+            leave out blocks.
     """
     if channels < 1 or image_size < 1:
         raise BadInput(f"images must have at least 1 channel and 1 pixel a side, got {channels} and {image_size}")
@@ -140,6 +188,8 @@ def create_model(name: str, *, channels: int = 3, image_size: int = 224) -> nn.M
     if registry.is_built_in(name):
         if image_size < (least := _MIN_IMAGE_SIZES.get(name, 1)):
             raise _too_small(name, image_size, least)
+        if drop_path:
+            raise _cannot_drop(name)
         network: nn.Module = registry.get(name)(channels, image_size)
         return network
     own = registry.own_part(name)
@@ -151,9 +201,11 @@ def create_model(name: str, *, channels: int = 3, image_size: int = 224) -> nn.M
         )
     try:
         if own is not None:
+            if drop_path:
+                raise _cannot_drop(name)
             backbone: nn.Module | None = own(channels, image_size)
         else:
-            backbone = create_external_model(name, channels=channels, image_size=image_size)
+            backbone = create_external_model(name, channels=channels, image_size=image_size, drop_path=drop_path)
     except _UNSUITABLE_SIZE_ERRORS as error:
         raise BadInput(f"{name} cannot be built for {image_size}-pixel images: {_first_line(error)}") from error
     if backbone is None:

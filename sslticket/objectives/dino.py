@@ -24,7 +24,9 @@ from sslticket.objectives.multiview import (
     retrieval_metrics,
     strong_augmentation,
 )
-from sslticket.registry import stored_as
+from sslticket.registry import OMIT_DEFAULT, stored_as
+
+_LEAST_AREA = 0.05  # of an image, in a local crop
 
 
 class _Head(nn.Module):
@@ -113,6 +115,8 @@ class DINO(Objective):
         momentum: Fraction of its weights that the teacher keeps at the first step; it rises to 1 (section 3.1).
         frozen_for: Fraction of the training in which the last layer keeps its initial weights; the first epoch of 100.
         local_crops: Small views of an image; by default 8, or 0 where the training images are smaller than 64 pixels.
+        crop_boundary: Fraction of an image's area that global crops have at least and local ones at most; 0.4 for the
+            authors' transformers (their code's default).
     """
 
     views_compared: ClassVar[int] = 2
@@ -129,19 +133,22 @@ class DINO(Objective):
     momentum: float = field(default=0.996, metadata=stored_as("ema"))
     frozen_for: float = 0.01
     local_crops: int | None = None
+    crop_boundary: float = field(default=0.14, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "hidden", "bottleneck")
         check_at_least(self, 2, "outputs")
         check_above(self, 0, "student_temperature", "teacher_temperature", "teacher_start")
         check_within(self, 0, 1, "teacher_rise", "centring", "momentum", "frozen_for")
+        check_within(self, _LEAST_AREA, 1, "crop_boundary")
 
     def views(self, standard: View) -> tuple[View, ...]:
         """Two global views, the second sometimes solarised, and `local_crops` local ones."""
         count = num_local_crops(standard, self.local_crops, published=8)
         view = partial(strong_augmentation, standard, jitter=(0.4, 0.4, 0.2, 0.1))
-        one, other = view(scale=(0.14, 1.0), blur=1.0), view(scale=(0.14, 1.0), blur=0.1, solarize=0.2)
-        return (one, other, *(view(scale=(0.05, 0.14), blur=0.5, size_ratio=LOCAL_CROP_RATIO),) * count)
+        large, small = (self.crop_boundary, 1.0), (_LEAST_AREA, self.crop_boundary)
+        one, other = view(scale=large, blur=1.0), view(scale=large, blur=0.1, solarize=0.2)
+        return (one, other, *(view(scale=small, blur=0.5, size_ratio=LOCAL_CROP_RATIO),) * count)
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
         """The student's head, (B, features) -> (B, outputs); the teacher; the centre of its outputs."""

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -109,14 +110,17 @@ def retrieval_metrics(one: Tensor, other: Tensor) -> dict[str, Tensor]:
 class MomentumEncoder(MaskedCopy):
     """An exponential moving average of a backbone and its projection: the target or key encoder of several objectives.
 
-    Its weights get no gradient. The backbone's gates are copied with it, and masks set on the backbone are set on the
-    copy too, so a ticket's target network is as sparse as the ticket (He et al. 2020, MoCo, section 3.2,
-    https://arxiv.org/abs/1911.05722).
+    Its weights get no gradient, and no block of it is left out. The backbone's gates are copied with it, and masks set
+    on the backbone are set on the copy too, so a ticket's target network is as sparse as the ticket (He et al. 2020,
+    MoCo, section 3.2, https://arxiv.org/abs/1911.05722).
     """
 
     def __init__(self, backbone: nn.Module, projection: nn.Module) -> None:
         super().__init__(copy.deepcopy(backbone))
         self.projection = copy.deepcopy(projection)
+        for module in self.backbone.modules():
+            if hasattr(module, "drop_prob"):  # timm's, without importing it: targets come from all blocks
+                cast(Any, module).drop_prob = 0.0
         self.requires_grad_(False)
 
     @torch.no_grad()

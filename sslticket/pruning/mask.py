@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sslticket.errors import BadInput
+from sslticket.pruning.pattern import Pattern
 
 StateDict = dict[str, Tensor]
 """Parameters and buffers of a backbone by their plain names, without gates or heads."""
@@ -30,7 +31,15 @@ class Mask(Mapping[str, Tensor]):
         return cls({name: torch.ones_like(state[name], dtype=torch.bool, device="cpu") for name in names})
 
     @classmethod
-    def top(cls, scores: Mapping[str, Tensor], *, keep: int, within: "Mask", at_least: int = 0) -> "Mask":
+    def top(
+        cls,
+        scores: Mapping[str, Tensor],
+        *,
+        keep: int,
+        within: "Mask",
+        at_least: int = 0,
+        pattern: Pattern | None = None,
+    ) -> "Mask":
         """Exactly the `keep` highest scores of all layers together, among the survivors of `within`.
 
         Ties go to the earlier weight: layers in the order of `within`, then the flattened index.
@@ -41,11 +50,20 @@ class Mask(Mapping[str, Tensor]):
             within: The mask before.
             at_least: Number of each layer's highest scores that are kept in any case, or all where a layer has fewer;
                 the rest are the highest of what is left.
+            pattern: An N:M pattern. A mask as sparse as N:M, or sparser, is chosen among the N highest of each group. A
+                denser one keeps these in any case, so that it can be pruned to N:M later.
 
         Raises:
             BadInput: If fewer than `keep` weights survive in `within`, `keep` is not positive or too few for
                 `at_least`, or a score is NaN.
         """
+        if pattern is not None:
+            best = cls(pattern.best(scores, within))
+            if (left := keep - best.survivors) > 0:
+                others = cls({name: layer & ~best[name] for name, layer in within.items()})
+                rest = cls.top(scores, keep=left, within=others)
+                return cls({name: best[name] | rest[name] for name in within})
+            within = best
         if at_least:
             return cls._top_of_each(scores, keep, within, at_least)
         # In numpy, whose passes over bytes and whose partition are several times faster than torch's on a CPU.
@@ -191,12 +209,14 @@ class SparsitySchedule:
         linear_rate: The same for linear layers, which are then ranked apart from convolutions; None for one rate.
         scope: Rank all weights of a rate together, or each layer's on their own.
         min_per_layer: Weights that stay in each layer, or all where it has fewer.
+        pattern: An N:M pattern that masks as sparse as that, or sparser, keep to; see `Mask.top`.
     """
 
     rate: float
     linear_rate: float | None = None
     scope: Literal["global", "layer"] = "global"
     min_per_layer: int = 0
+    pattern: Pattern | None = None
 
     def __post_init__(self) -> None:
         for flag, rate in (("--rate", self.rate), ("--linear-rate", self.linear_rate)):
@@ -220,7 +240,8 @@ class SparsitySchedule:
         at_least = 0 if self.scope == "layer" else self.min_per_layer
         selected: dict[str, Tensor] = {}
         for layers, keep in self._ranked_together(within, level):
-            selected |= Mask.top(scores, keep=keep, within=layers, at_least=at_least).layers
+            chosen = Mask.top(scores, keep=keep, within=layers, at_least=at_least, pattern=self.pattern)
+            selected |= chosen.layers
         return Mask(selected).restrict(within)
 
     def survivors(self, dense: Mask, levels: int) -> tuple[int, ...]:
@@ -237,7 +258,7 @@ class SparsitySchedule:
                     f"every level must keep a weight, and {levels} levels at rate {group.rate:g} leave none of "
                     f"{group.mask.total:,} {kind}; give {_last_level_fix(counts, 1)}"
                 )
-            needed = sum(min(self.min_per_layer, layer.numel()) for layer in group.mask.values())
+            needed = sum(min(self.min_per_layer, self._most_kept(layer)) for layer in group.mask.values())
             if self.scope == "global" and counts[-1] < needed:
                 fits = counts[-1] // len(group.mask)
                 less = f", or --min-per-layer {fits} or less" if fits else ""
@@ -272,7 +293,12 @@ class SparsitySchedule:
                 layer = group.mask.restrict([name])
                 # A layer that is ranked alone is never emptied: no other could make up for it.
                 least = max(1, self.min_per_layer)
-                yield layer, min(layer.total, max(least, num_kept(layer.total, density)))
+                share = num_kept(layer.total, density)
+                yield layer, max(share, min(least, self._most_kept(group.mask[name])))
+
+    def _most_kept(self, layer: Tensor) -> int:
+        """How many weights a layer can be made to keep."""
+        return layer.numel() if self.pattern is None else self.pattern.most_kept(layer)
 
 
 def _last_level_fix(counts: list[int], needed: int) -> str:

@@ -344,7 +344,8 @@ def write_gate_scores(net: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 def current_mask(backbone: nn.Module) -> Mask:
     """The mask of the weights that have one: what is not pruned for good."""
-    return Mask({name: _mask_and_weight(backbone, name)[0].detach().cpu() > 0 for name in gated_weights(backbone)})
+    masks = {name: _mask_and_weight(backbone, name)[0].detach().cpu() for name in gated_weights(backbone)}
+    return Mask({name: (mask > 0).contiguous() for name, mask in masks.items()})
 
 
 @torch.no_grad()

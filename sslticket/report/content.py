@@ -90,7 +90,7 @@ class Panel:
 
     @property
     def _differences(self) -> list[pd.DataFrame]:
-        random = self.comparisons["against"] == "random"
+        random = self.comparisons["against"].map(stats.is_random_series).astype(bool)
         return [own for own in (self.comparisons[~random], self.comparisons[random]) if len(own)]
 
     @cached_property

@@ -165,10 +165,10 @@ _MAX_SETTINGS = 4
 def name_tickets(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame of `naming.fill_defaults` with the columns `tickets`, what found them, and `variant`.
 
-    A name is the objective, the subset or the shots and, where a model has several, the source; then, in brackets, the
-    search, where a model has several, and the fewest settings of the recipe that tell those apart which are still
-    alike; these two are `variant`. Recipes of rows that hold no settings are told apart by their hash. Last come the
-    images, where searches of one recipe were of several. Seeds are never in a name.
+    A name is the objective, the N:M pattern, the subset or the shots and, where a model has several, the source; then,
+    in brackets, the search, where a model has several, and the fewest settings of the recipe that tell those apart
+    which are still alike; these two are `variant`. Recipes of rows that hold no settings are told apart by their hash.
+    Last come the images, where searches of one recipe were of several. Seeds are never in a name.
 
     `search` and `settings` are filled in where any row of a recipe has them; else they are "" and None.
     """
@@ -178,7 +178,8 @@ def name_tickets(frame: pd.DataFrame) -> pd.DataFrame:
     silent = {key[:-1] for key, recipe in recipes.items() if not recipe["search"]}
     alike: dict[Any, list[Any]] = defaultdict(list)
     for key, recipe in recipes.items():
-        alike[key[:-1], "" if key[:-1] in silent else recipe["search"], shots_per_class(recipe["settings"])].append(key)
+        told = shots_per_class(recipe["settings"]), asked_pattern(recipe["settings"])
+        alike[key[:-1], "" if key[:-1] in silent else recipe["search"], told].append(key)
     images = {key: list(own["images"].unique()) for key, own in frame.groupby(_RECIPE_KEYS)}
     names = {}
     for keys in alike.values():
@@ -226,8 +227,13 @@ def shots_per_class(settings: Any) -> int | None:
     return count if isinstance(count, int) else None
 
 
+def asked_pattern(settings: Any) -> str:
+    """The N:M pattern that a search was asked for; "" for none, or where rows do not tell."""
+    return str(settings.get("pattern") or "") if isinstance(settings, dict) else ""
+
+
 def _base_name(recipe: Mapping[str, Any], source: bool) -> str:
-    words = str(recipe["objective"])
+    words = " ".join(filter(None, [str(recipe["objective"]), asked_pattern(recipe["settings"])]))
     if recipe["subset"] < 1:
         words += f" {100 * recipe['subset']:g}%{_SUBSET_SUFFIXES.get(recipe['subset_by'], '')}"
     if count := shots_per_class(recipe["settings"]):

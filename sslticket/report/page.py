@@ -265,7 +265,7 @@ def _headline(panel: Panel, styles: dict[str, SeriesStyle]) -> dict[str, Any]:
     compared = stats.comparable_rows(panel.summary)["series"].unique()
     found = panel.comparisons[panel.comparisons["density"] == panel.density]
     # What the report is about comes first: label-agnostic against labels.
-    found = found.loc[(found["against"] == "random").sort_values(kind="stable").index]
+    found = found.loc[found["against"].map(stats.is_random_series).sort_values(kind="stable").index]
     shown = pd.concat([common, panel.own_head_rows]) if len(common) else common
     return {
         "where": text.describe_panel(panel.summary),
@@ -277,7 +277,7 @@ def _headline(panel: Panel, styles: dict[str, SeriesStyle]) -> dict[str, Any]:
         "verdicts": [
             verdicts.describe_verdict(each)
             for name, each in panel.verdicts.items()
-            if name in set(compared) and not name.startswith("random")
+            if name in set(compared) and not stats.is_random_series(name)
         ],
         "tiles": [_tile(row, styles[row["series"]]) for row in shown.to_dict("records")],
         "findings": [_finding(row) for row in found.to_dict("records")] if len(common) else [],
@@ -311,7 +311,7 @@ def _tile(row: dict[Any, Any], style: SeriesStyle) -> dict[str, Any]:
 
 def _finding(row: dict[Any, Any]) -> dict[str, Any]:
     """What a sentence about a row of `stats.compare_series` says."""
-    what = "draws" if row["against"].startswith("random") else "searches"
+    what = "draws" if stats.is_random_series(row["against"]) else "searches"
     basis = f"{text.format_sample_size(row['n'], 'search', row['n'])} against {row['n_against']} {what}"
     if not math.isnan(row["low"]):
         corrected = f" corrected for {row['densities']} densities" if row["densities"] > 1 else ""

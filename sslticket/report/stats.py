@@ -10,6 +10,7 @@ several densities leaves below 5%, while 6 against 6 can be dealt in 924 ways.
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -193,15 +194,16 @@ def name_series(frame: pd.DataFrame) -> pd.DataFrame:
     `condition`: what tells panels of the same names apart, see `naming.panel_conditions`.
     `series`: the name of the tickets with the head, where it is the ticket's own, the numerics, where there are
     several, and the control; or the control alone where all runs share it, since its mask and weights owe nothing to
-    the run whose density it copies. Networks of grey images have a shared control of their own where there are networks
-    of colour images too.
+    the run whose density it copies. Those of an N:M pattern are another series, and networks of grey images have a
+    shared control of their own where there are networks of colour images too.
     `unit`: what is drawn independently and so counts as one, "search 0" or "draw 0".
     `exact`: the density rounded so that replicates share it. So is `density`, but where the searches of a series come
     to densities of their own, it is the mean of those of a level, so that a level stays one point.
+    `pattern`: the N:M pattern that the search was asked for, also of its denser levels; "" for none.
     `cut`: whether the weights that lie on a path from input to output are at most half of the density, or none.
     """
     frame = naming.name_tickets(naming.fill_defaults(frame))
-    frame = frame.assign(condition=naming.panel_conditions(frame))
+    frame = frame.assign(condition=naming.panel_conditions(frame), pattern=frame["settings"].map(naming.asked_pattern))
     effective, density = frame["effective_density"].astype(float), frame["control_density"].astype(float)
     density = density.where(density.notna(), frame["density"].astype(float))
     return frame.assign(
@@ -213,12 +215,18 @@ def name_series(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def is_random_series(name: str) -> bool:
+    """Whether this is the name of a series of random tickets, with their pattern, images or numerics behind it."""
+    return re.fullmatch(r"random( \d+:\d+)?(, .*)?", name) is not None
+
+
 def _series_names(frame: pd.DataFrame) -> "pd.Series[str]":
     control = frame["control"].astype(object).where(frame["control"].notna(), "")
     is_shared = control.isin(shared_controls())
     grey = frame["channels"] == 1
     grey &= frame.groupby(naming.MEASURED_ON, dropna=False)["channels"].transform("nunique") > 1
-    base = frame["tickets"].mask(is_shared, control + grey.map({True: ", grey images", False: ""}))
+    pattern = (" " + frame["pattern"]).where(frame["pattern"] != "", "")
+    base = frame["tickets"].mask(is_shared, control + pattern + grey.map({True: ", grey images", False: ""}))
     own = ((frame["head"] == "own") & frame["kind"].isin(naming.protocol_kinds())).map({True: ", own head", False: ""})
     plain = control.isin(["", "ticket"]) | is_shared
     series = base + own + (", " + control).mask(plain, "")
@@ -274,7 +282,7 @@ def unique_trainings(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([own, shared])
 
 
-SERIES_KEYS = [*PANEL_KEYS, "series", *TICKET_KEYS, "control", "head", "numerics"]
+SERIES_KEYS = [*PANEL_KEYS, "series", *TICKET_KEYS, "pattern", "control", "head", "numerics"]
 
 
 def summarize(frame: pd.DataFrame) -> pd.DataFrame:
@@ -403,7 +411,7 @@ def compare_searches(searches: pd.DataFrame) -> pd.DataFrame:
     found: list[dict[str, Any]] = []
     for key, panel in searches.groupby(PANEL_KEYS):
         groups = _searches_by_density(panel)
-        series = panel.drop_duplicates(SERIES_KEYS)[["series", *TICKET_KEYS, "control", "head", "numerics"]]
+        series = panel.drop_duplicates(SERIES_KEYS)[["series", *TICKET_KEYS, "pattern", "control", "head", "numerics"]]
         facts = series.to_dict("records")
         first = {row["series"]: row for row in facts[::-1]}
         for name, own in sorted(groups.items()):
@@ -444,7 +452,8 @@ def _reference_series(panel: Sequence[Mapping[Any, Any]], own: Mapping[Any, Any]
             *(row["search"] != search, row["variant"] != variant, row["series"]),
         )
     )
-    random = [row for row in panel if row["control"] == "random"]
+    # Random tickets of another pattern are no match.
+    random = [row for row in panel if (row["control"], row["pattern"]) == ("random", own["pattern"])]
     random.sort(key=lambda row: (row["numerics"] != own["numerics"], row["series"]))
     chosen = [row["series"] for row in (*labels[:1], *random[:1])]
     return [each for each in chosen if each != own["series"]]

@@ -95,7 +95,9 @@ def judge_panel(searches: pd.DataFrame) -> dict[str, Verdict]:
         if not dense_of:
             continue
         randoms = sorted(
-            (each["numerics"] != own["numerics"], other) for other, each in about.items() if each["control"] == "random"
+            (each["numerics"] != own["numerics"], other)
+            for other, each in about.items()
+            if (each["control"], each["pattern"]) == ("random", own["pattern"])
         )
         random = {} if own["control"] == "random" or not randoms else values[randoms[0][1]]
         if verdict := _verdict(name, values[name], dense_of, values[dense_of][1.0], random):
@@ -103,7 +105,7 @@ def judge_panel(searches: pd.DataFrame) -> dict[str, Verdict]:
     return found
 
 
-_FACTS = ("control", "objective", "source", "search", "variant", "head", "numerics")
+_FACTS = ("control", "objective", "source", "search", "variant", "pattern", "head", "numerics")
 
 
 def _other_dense(own: Mapping[Any, Any], names: Sequence[str], about: Mapping[str, Mapping[Any, Any]]) -> str:

@@ -55,6 +55,8 @@ class Row:
         level: Prunings before the ticket; 0 is dense.
         density: Fraction of the prunable weights that remain in the ticket.
         within: Layers that might be pruned, such as "up to conv3"; "" for all.
+        pattern: The N:M pattern that the search was asked for and the mask keeps to, such as "2:4"; "none" of a control
+            of one's own that does not.
         ticket_hash: Hash of the ticket's file.
         search_seed: Seed of the search; None of an imported ticket of which nobody knows it.
         search: How tickets were searched: "IMP", or search and criterion, "OneShot SNIP".
@@ -90,6 +92,7 @@ class Row:
     level: Count
     density: Fraction
     within: str | None = None
+    pattern: str | None = None
     ticket_hash: str
     search_seed: Seed | None = None
     search: str | None = None

@@ -10,6 +10,8 @@ SEARCHES = Registry[type](
         "IMP": "sslticket.search.imp:IMP",
         "MaskTraining": "sslticket.search.learned:MaskTraining",
         "OneShot": "sslticket.search.oneshot:OneShot",
+        "RigL": "sslticket.search.dynamic:RigL",
+        "SET": "sslticket.search.dynamic:SET",
         "StochasticSparsification": "sslticket.search.learned:StochasticSparsification",
     },
     base="sslticket.search.base:Search",

@@ -17,7 +17,7 @@ from sslticket.pruning.criteria import Criterion, Scores
 from sslticket.pruning.mask import Mask, StateDict
 from sslticket.pruning.prunable import layers_to_prune
 from sslticket.ticket import Ticket
-from sslticket.training.network import MaskedNetwork, MaskLearning
+from sslticket.training.network import MaskedNetwork, MaskLearning, Rewiring
 
 TRIAL_REWIND = "10%"
 """Where W_k is taken in a trial whose training ends before the recipe's rewind point."""
@@ -36,12 +36,14 @@ class Stages:
             ticket; the first is the dense network's, which is known at W_k.
         survivors: Weights that remain in the ticket of each level; None where the search itself finds how many.
         exact: Whether `cumulative_steps` are what will be spent; False where they are only the most.
+        trained_sparse: Whether a training is as sparse as the ticket that it finds, and not as the one before.
     """
 
     rewind: int
     cumulative_steps: tuple[int, ...]
     survivors: tuple[int, ...] | None
     exact: bool = True
+    trained_sparse: bool = False
 
     @property
     def levels(self) -> int:
@@ -83,6 +85,18 @@ class EarlyBird:
         return converged
 
 
+class DynamicMask(Rewiring, Protocol):
+    """A mask that a training changes as it goes on.
+
+    Attributes:
+        start: The mask with which the training starts.
+        left_out: Changes that were due and not made, since gradients were not finite.
+    """
+
+    start: Mask
+    left_out: int
+
+
 class SearchCost(NamedTuple):
     """What a search has cost.
 
@@ -119,6 +133,10 @@ class Runner(Protocol):
     def network(self) -> MaskedNetwork:
         """The network that is trained: a masked backbone and the objective's heads."""
 
+    @property
+    def clock(self) -> Clock:
+        """The clock of one training in full length."""
+
     def reach_rewind_point(self) -> None:
         """Trains the dense network from its initialisation to step k, and keeps everything at that point."""
 
@@ -136,6 +154,7 @@ class Runner(Protocol):
         start: int | None = None,
         at_last_lr: bool = False,
         early_bird: EarlyBird | None = None,
+        dynamic: DynamicMask | None = None,
     ) -> StateDict:
         """Trains a ticket to the end of the training, from W_k at step k unless something else is said.
 
@@ -145,6 +164,7 @@ class Runner(Protocol):
             start: The step at which the training begins; None for k.
             at_last_lr: Sparse tickets are trained at the last learning rate of the schedule.
             early_bird: Ends the training early.
+            dynamic: Gives the mask in the ticket's place, and changes it.
 
         Returns:
             The backbone's weights at the end.
@@ -201,6 +221,13 @@ class Search(ABC):
             BadInput: If the depth limit or an exclusion names no layer, or no layer is left.
         """
         return layers_to_prune(backbone, prune_up_to=self.prune_up_to, exclude=self.exclude)
+
+    def with_dense_layers_named(self, backbone: nn.Module) -> Self:
+        """The same search, with layers that it leaves dense of itself among those of `exclude`.
+
+        So recipes, rows and reports tell them, and other searches can be limited to the same layers.
+        """
+        return self
 
     def check(self, training: TrainConfig, objective: Objective) -> None:  # noqa: B027  # most work with every training
         """Refuses trainings with which the search cannot be done.

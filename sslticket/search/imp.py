@@ -4,12 +4,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
+from torch import nn
+
 from sslticket.config.training import Clock, Span, TrainConfig
 from sslticket.errors import BadInput
 from sslticket.objectives.base import Objective
 from sslticket.pruning.criteria import Criterion, Magnitude, prune_to_level
 from sslticket.pruning.mask import Mask, SparsitySchedule
-from sslticket.registry import stored_as
+from sslticket.pruning.pattern import Pattern
+from sslticket.registry import OMIT_DEFAULT, stored_as
 from sslticket.search.base import TRIAL_REWIND, EarlyBird, Runner, Search, Stages, rewind_step
 from sslticket.ticket import Ticket
 
@@ -26,6 +29,8 @@ class RankedSearch(Search):
         scope: Rank all weights together, or each layer's on their own.
         min_per_layer: Weights that stay in each layer, or all where it has fewer.
         criterion: The scores by which weights are ranked.
+        pattern: N:M, such as "2:4": of every M consecutive weights along a layer's inputs at most N stay where the
+            density is N/M or less, at least N where it is more; layers that M does not divide stay dense. None for any.
     """
 
     levels: int = 30
@@ -35,19 +40,37 @@ class RankedSearch(Search):
     scope: Literal["global", "layer"] = "global"
     min_per_layer: int = 0
     criterion: Criterion = field(default_factory=Magnitude)
+    pattern: str | None = field(default=None, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         if self.levels < 1:
             raise BadInput(f"--levels must be at least 1, got {self.levels}; give --levels 1 or more")
         Span.parse(self.rewind)
-        _ = self.schedule  # which checks the rates
+        _ = self.schedule  # which checks the rates and the pattern
 
     @property
     def schedule(self) -> SparsitySchedule:
         """How many weights each level keeps, and among which they are ranked."""
         return SparsitySchedule(
-            rate=self.rate, linear_rate=self.linear_rate, scope=self.scope, min_per_layer=self.min_per_layer
+            rate=self.rate,
+            linear_rate=self.linear_rate,
+            scope=self.scope,
+            min_per_layer=self.min_per_layer,
+            pattern=None if self.pattern is None else Pattern.parse(self.pattern),
         )
+
+    def prunable_layers(self, backbone: nn.Module) -> list[str]:
+        """See the base class; under a pattern, of these the layers that it can be laid on."""
+        names, pattern = super().prunable_layers(backbone), self.schedule.pattern
+        return names if pattern is None else pattern.layers_that_fit(backbone, names)
+
+    def with_dense_layers_named(self, backbone: nn.Module) -> Self:
+        """See the base class."""
+        if self.pattern is None:
+            return self
+        left = {*self.prunable_layers(backbone)}
+        dense = [name.removesuffix(".weight") for name in super().prunable_layers(backbone) if name not in left]
+        return replace(self, exclude=(*self.exclude, *dense))
 
     def check(self, training: TrainConfig, objective: Objective) -> None:
         """See the base class."""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from sslticket.config.training import SGD, Adam, Clock, Optimizer, RMSprop, Span, TrainConfig
+from sslticket.config.training import SGD, Adam, AdamW, Clock, Optimizer, RMSprop, Span, TrainConfig
 from sslticket.errors import BadInput
 from sslticket.pruning import pruned_model
 from sslticket.pruning.gates import (
@@ -164,6 +164,8 @@ def build_score_optimizer(kind: ScoreOptimizer, lr: float | None, training: Trai
         return SGD(lr=lr, weight_decay=0.0)
     if kind == "adam":
         return Adam(lr=lr, weight_decay=0.0)
+    if isinstance(training.optimizer, AdamW):  # without weight decay it is Adam
+        return Adam(lr=lr, betas=training.optimizer.betas, weight_decay=0.0)
     if isinstance(training.optimizer, (SGD, Adam, RMSprop)):
         return replace(training.optimizer, lr=lr, weight_decay=0.0)
     name = type(training.optimizer).__name__

@@ -49,6 +49,7 @@ from sslticket.training.display import Stage
 from sslticket.training.memory import DeviceMemory, MemoryModel, ShapeOnlyMode, UnknownMemory, resident_bytes
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.numerics import Numerics, resolve_precision, state_size
+from sslticket.training.optim import layer_scales
 
 
 @dataclass(frozen=True, eq=False)
@@ -329,6 +330,7 @@ class SearchPlan:
             image_size=self.images.views[0].size,
             classes=len(self.images.source.manifest.classes),
             seed=self.recipe.seeds.init,
+            drop_path=self.recipe.training.drop_path,
             gated=search_of(self.recipe).prunable_layers,
             mask_learning=search_of(self.recipe).mask_learning(self.recipe.training, self.clock),
         )
@@ -386,9 +388,9 @@ class SearchPlan:
 
     def trained_density(self, level: int) -> float | None:
         """The density at which the ticket of a level is trained; None where that shows only when it has been."""
-        survivors = self.stages.survivors
+        survivors, trained = self.stages.survivors, level + self.stages.trained_sparse
         learned = search_of(self.recipe).mask_learning(self.recipe.training, self.clock) is not None
-        return None if survivors is None or learned else survivors[level] / self.num_prunable
+        return None if survivors is None or learned else survivors[trained] / self.num_prunable
 
     @property
     def training_stages(self) -> list[Stage]:
@@ -423,6 +425,7 @@ class SearchPlan:
         after = (
             f", then {stages.cumulative_steps[2] - stages.cumulative_steps[1]:,} a level" if stages.levels > 1 else ""
         )
+        first = "sparse" if stages.trained_sparse else "dense"
         most = "" if stages.exact else "at most "
         left = "as many as the search finds remain"
         if stages.survivors is not None:
@@ -453,7 +456,7 @@ class SearchPlan:
             f"= {stages.rewind / clock.total_steps:.1%} of training",
             "weights": f"{may}; {left}",
             "parameters": self._describe_parameters(),
-            "steps": f"{stages.cumulative_steps[1]:,} dense{after}; {most}{self.total_steps:,} in all "
+            "steps": f"{stages.cumulative_steps[1]:,} {first}{after}; {most}{self.total_steps:,} in all "
             f"= {self.cumulative_samples(self.levels):,} samples{scored}",
             "numerics": str(self.numerics),
             "memory": self._describe_memory(),
@@ -519,6 +522,7 @@ class SearchPlan:
             "level": ticket.level,
             "density": ticket.mask.density,
             "within": describe_layers(ticket.recipe),
+            "pattern": None if ticket.pattern is None else str(ticket.pattern),
             "ticket_hash": ticket.hash,
             "search_seed": recipe.seed,
             "search": ticket.record.search_name,
@@ -574,12 +578,19 @@ def plan_search(
     search.check(training, objective)
     search.mask_learning(training, clock)
     backbone = _build_backbone(recipe, images)
+    if training.layer_decay != 1:
+        layer_scales(backbone, training.layer_decay)
     # Heads may have batch norm too, which shows when they are built.
     normalised, whole = bool(distributed.batchnorm_layers(backbone)), objective.needs_whole_batch
     micro_batch = runtime.micro_batch(
         training.batch_size, training.ghost_batch, objective.name, whole=whole, normalised=normalised
     )
     objective.check(micro_batch, len(images.views))
+    named = search.with_dense_layers_named(backbone)
+    if named != search:
+        left = named.exclude[len(search.exclude) :]
+        notes.append(f"layers that the pattern cannot be laid on stay dense, as by --exclude: {shorten_names(left)}")
+        recipe, search = replace(recipe, search=named), named
     names = search.prunable_layers(backbone)
     coverage = MaskCoverage.complete()
     if recipe.model not in models.PAPER_MODELS:  # tests try those, so that a dry run need not
@@ -673,7 +684,9 @@ def _build_backbone(recipe: Recipe, images: TrainingImages) -> nn.Module:
     first = images.views[0].size
     # Of the papers' networks only names and shapes are needed here; weights are drawn when they are trained.
     with ShapeOnlyMode() if recipe.model in models.PAPER_MODELS else nullcontext():
-        backbone = models.create_model(recipe.model, channels=channels, image_size=first)
+        backbone = models.create_model(
+            recipe.model, channels=channels, image_size=first, drop_path=recipe.training.drop_path
+        )
         refused = [
             size
             for size in sorted(sizes - {first})
@@ -682,6 +695,7 @@ def _build_backbone(recipe: Recipe, images: TrainingImages) -> nn.Module:
     if refused:
         raise BadInput(
             f"{recipe.model} cannot take views of {refused[0]} pixels beside those of {first}; give --local-crops 0, "
-            "a larger --image-size, or a --model that pools globally"
+            "a larger --image-size, or a --model that takes several sizes: one that pools globally, or timm's ViT such "
+            "as vit_small_patch16_224"
         )
     return backbone

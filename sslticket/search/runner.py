@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from sslticket.config.training import Clock
 from sslticket.data.unreadable import unreadable_fields
 from sslticket.errors import BadInput
 from sslticket.pruning import pruned_model
@@ -16,7 +17,7 @@ from sslticket.pruning.effective_sparsity import EffectivePaths
 from sslticket.pruning.mask import Mask, StateDict
 from sslticket.pruning.prunable import magnitude_statistics
 from sslticket.results.rows import MagnitudesRow, TicketRow
-from sslticket.search.base import EarlyBird, SearchCost, search_of
+from sslticket.search.base import DynamicMask, EarlyBird, SearchCost, search_of
 from sslticket.search.plan import SearchPlan
 from sslticket.search.scoring import Monitor, Scorer
 from sslticket.seeds import derive_seed
@@ -28,7 +29,7 @@ from sslticket.training.loop import TrainingLoop
 from sslticket.training.network import MaskedNetwork, sync_buffers
 from sslticket.training.progress import Progress
 from sslticket.training.snapshots import delete_snapshots, resumable
-from sslticket.training.trial import Kernels, computing_with
+from sslticket.training.trial import Kernels, changing_mask, computing_with
 
 _NO_TRAINING: dict[str, Any] = {
     "loss": None,
@@ -83,6 +84,11 @@ class SearchRunner:
         self.cost = SearchCost()
         self.unreadable_images: dict[str, str] = dict(plan.images.source.unreadable)
 
+    @property
+    def clock(self) -> Clock:
+        """See the protocol."""
+        return self._plan.clock
+
     def derive_seed(self, *path: str | int) -> int:
         """See the protocol."""
         return derive_seed(self._plan.recipe.seed, "search", *path)
@@ -136,6 +142,7 @@ class SearchRunner:
         start: int | None = None,
         at_last_lr: bool = False,
         early_bird: EarlyBird | None = None,
+        dynamic: DynamicMask | None = None,
     ) -> StateDict:
         """See the protocol.
 
@@ -158,21 +165,25 @@ class SearchRunner:
             pruned_model.write_state(network, checkpoint.load_network(path))
             loop.mask_start = start
         if network.mask_learning is None:
-            pruned_model.set_mask_everywhere(network, ticket.mask)
+            pruned_model.set_mask_everywhere(network, ticket.mask if dynamic is None else dynamic.start)
         else:
             if level:
                 scores = checkpoint.load_gate_scores(self._wait_for_checkpoint(kept, level))
                 pruned_model.write_gate_scores(network, scores)
             pruned_model.set_mask_everywhere(network, pruned_model.current_mask(network.backbone))
-        self._train(loop, start, self._plan.clock.total_steps, level=level, finds=level + 1, early_bird=early_bird)
+        stop = self._plan.clock.total_steps
+        self._train(loop, start, stop, level=level, finds=level + 1, early_bird=early_bird, dynamic=dynamic)
         # A mask that is still learned is measured as it stands at the end.
         learned = {name: gate.hard_mask() for name, gate in pruned_model.learned_gates(network.backbone).items()}
         density = (
-            Mask({name: layer.cpu() for name, layer in learned.items()}).density if learned else ticket.mask.density
+            Mask({name: layer.cpu() for name, layer in learned.items()}).density
+            if learned
+            else (ticket.mask if dynamic is None else dynamic.start).density
         )
         self._since_last |= {"trained_level": level, "trained_density": density}
         weights = pruned_model.read_state(network.backbone)
-        if level == 0 and network.mask_learning is None and self._engine.is_main_process:
+        dense = level == 0 and network.mask_learning is None and dynamic is None
+        if dense and self._engine.is_main_process:
             recipe = self._plan.recipe
             row = MagnitudesRow(
                 **self._row_fields(ticket),
@@ -304,14 +315,26 @@ class SearchRunner:
         )
 
     def _train(
-        self, loop: TrainingLoop, start: int, stop: int, *, level: int, finds: int, early_bird: EarlyBird | None = None
+        self,
+        loop: TrainingLoop,
+        start: int,
+        stop: int,
+        *,
+        level: int,
+        finds: int,
+        early_bird: EarlyBird | None = None,
+        dynamic: DynamicMask | None = None,
     ) -> None:
         """Trains from one step to another, or until the mask has converged, and notes what the next row says of it."""
         plan, progress, monitor = self._plan, self._progress, self._monitor
         probes = monitor.probe_steps(start, stop)
         checks = early_bird.check_steps(plan.clock, start, stop) if early_bird else []
-        name, beside = _training_name(finds), _Beside(self, early_bird)
-        kernels = self._kernels_of(level) if start < stop else self._engine.kernels
+        name = _training_name(finds)
+        # The first file is of the dense network, whatever is trained then.
+        tried = level if dynamic is None else finds
+        kernels = self._kernels_of(tried) if start < stop else self._engine.kernels
+        loop.rewiring, loop.plain_kernels = dynamic, partial(changing_mask, kernels, self.network)
+        beside = _Beside(self, loop, early_bird, dynamic)
         about = {"level": finds} | ({} if (density := plan.trained_density(level)) is None else {"density": density})
         progress.start_task(f"level {level + 1}/{plan.levels}", plan.clock.total_steps, about)
         if self._engine.is_main_process:
@@ -412,27 +435,37 @@ def _training_name(finds: int | None = None) -> str:
     return "search.level-*" if finds is None else f"search.level-{finds:02d}"
 
 
+_DYNAMIC = "dynamic"  # before the names of layers, in snapshots of a mask that changes
+
+
 class _Beside:
-    """What a runner counts beside a training: probes, what an early bird compares, and what scores have cost.
+    """What a runner keeps beside a training: probes, what an early bird compares, a mask that changes, and costs.
 
     Attributes:
         probed: The probe's accuracies by step.
     """
 
-    def __init__(self, runner: SearchRunner, early_bird: EarlyBird | None) -> None:
+    def __init__(
+        self, runner: SearchRunner, loop: TrainingLoop, early_bird: EarlyBird | None, dynamic: DynamicMask | None
+    ) -> None:
         self.probed: dict[int, float] = {}
-        self._runner, self._early_bird = runner, early_bird
+        self._runner, self._loop, self._early_bird, self._dynamic = runner, loop, early_bird, dynamic
 
     def snapshot_state(self) -> tuple[dict[str, Any], StateDict]:
         """See `Companion`."""
         runner, masks = self._runner, [] if self._early_bird is None else self._early_bird.earlier_masks
-        values = {
+        values: dict[str, Any] = {
             "probe": {str(step): value for step, value in self.probed.items()},
             "since_last": runner._since_last,
             "cost": list(runner.cost),
             "unreadable": runner.unreadable_images,
         }
-        return values, {f"{n:03d}/{name}": layer for n, mask in enumerate(masks) for name, layer in mask.items()}
+        tensors = {f"{n:03d}/{name}": layer for n, mask in enumerate(masks) for name, layer in mask.items()}
+        if self._dynamic is not None:
+            values["left_out"] = self._dynamic.left_out
+            mask = pruned_model.current_mask(runner.network.backbone)
+            tensors |= {f"{_DYNAMIC}/{name}": layer for name, layer in mask.items()}
+        return values, tensors
 
     def restore_state(self, values: Mapping[str, Any], tensors: StateDict) -> None:
         """See `Companion`."""
@@ -440,6 +473,11 @@ class _Beside:
         self.probed |= {int(step): value for step, value in values["probe"].items()}
         runner._since_last, runner.cost = dict(values["since_last"]), SearchCost(*values["cost"])
         runner.unreadable_images |= values["unreadable"]
+        if self._dynamic is not None:
+            self._dynamic.left_out = values["left_out"]
+            mask = Mask({name.removeprefix(f"{_DYNAMIC}/"): layer for name, layer in tensors.items()})
+            with self._loop.plain_kernels():
+                pruned_model.set_mask_everywhere(runner.network, mask)
         if self._early_bird is not None:
             masks: dict[str, dict[str, Tensor]] = {}
             for name, layer in tensors.items():

@@ -16,7 +16,7 @@ from sslticket.errors import Diverged
 from sslticket.pruning import pruned_model
 from sslticket.pruning.sparse_layers import layers_in_use, step_kept_weights
 from sslticket.seeds import derive_seed
-from sslticket.training.network import PENALTY_TERM, MaskedNetwork, RunningStatistics
+from sslticket.training.network import PENALTY_TERM, MaskedNetwork, Rewiring, RunningStatistics
 from sslticket.training.numerics import GraphReplay, NotCapturable, StepGraph
 from sslticket.training.optim import build_network_optimizer, init_momentum
 from sslticket.training.progress import Progress
@@ -43,6 +43,9 @@ class TrainingLoop:
         loader: The images.
         optimizer: Its optimiser.
         interruption: What may act between two steps; None where nothing does.
+        rewiring: What changes the mask; None where it is fixed.
+        plain_kernels: Makes the context in which the mask changes and gradients of pruned weights are computed: without
+            layers that compute with kept weights alone.
         loss: The objective's loss when it was last checked.
         collapsed_steps: Steps in a row up to there at the loss of a collapsed embedding.
         mask_start: The step from which masks that are learned count their progress: the first of the search's round.
@@ -82,13 +85,15 @@ class TrainingLoop:
         self.forward_images = self.backward_images = 0
         self.loader = loader
         self.interruption: Interruption | None = None
+        self.rewiring: Rewiring | None = None
+        self.plain_kernels: Callable[[], AbstractContextManager[None]] = nullcontext
         self._accelerator, self._wrapped = accelerator, wrapped
         self._schedule, self._clock = training.schedule(set_size), training.clock(set_size)
         self._max_grad_norm = training.clip
         self._seed, self._accumulation_steps, self._progress = seed, accumulation_steps, progress
         self._running_statistics = RunningStatistics(network, accumulation_steps)
         # Not accelerate's: it looks for a package on disk in every step, and would keep every level's optimiser alive.
-        self.optimizer = build_network_optimizer(network, training.optimizer)
+        self.optimizer = build_network_optimizer(network, training.optimizer, layer_decay=training.layer_decay)
         self._trained = [each for group in self.optimizer.param_groups for each in group["params"]]
         if accelerator.scaler is not None:
             init_momentum(self.optimizer)
@@ -153,6 +158,20 @@ class TrainingLoop:
         return passes.forward, passes.backward
 
     def _run_step(self, batch: Batch, step: int, progress: float) -> Tensor:
+        """Changes the mask where that is due, and takes a step unless its gradients were for that; returns its loss."""
+        loss, rewiring, scaler = None, self.rewiring, self._accelerator.scaler
+        if rewiring is not None and rewiring.is_due(step):
+            with self.plain_kernels():
+                if rewiring.needs_gradients:
+                    loss = self._backward(batch, progress, step)
+                    if scaler is not None:
+                        self._accelerator.unscale_gradients(self.optimizer)
+                        scaler.update()
+                rewiring.update(self.network, self.optimizer, step)
+            self._sparse_layers = layers_in_use(self.network)
+        return self._take_step(batch, step, progress) if loss is None else loss
+
+    def _take_step(self, batch: Batch, step: int, progress: float) -> Tensor:
         """Takes a step, by a graph where that can be; returns its loss, ()."""
         if self._replay is not None:
             self._seed_step(step)
@@ -165,6 +184,26 @@ class TrainingLoop:
 
     def _forward_backward(self, batch: Batch, progress: float, step: int | None = None) -> Tensor:
         """Does what the device does in a step; returns its loss, (). Without the step, generators stay as they are."""
+        loss, scaler = self._backward(batch, progress, step), self._accelerator.scaler
+        # Before anything looks at gradients: a norm that is clipped is that of the weights that are left.
+        pruned_model.mask_gradients(self._masked)
+        if self._max_grad_norm is not None:
+            self._accelerator.unscale_gradients(self.optimizer)
+            nn.utils.clip_grad_norm_(self.network.weight_parameters(), self._max_grad_norm)
+        if scaler is None:
+            taken = step_kept_weights(self._sparse_layers, self.optimizer) if self._sparse_layers else {}
+            self.optimizer.step()
+            for weight, gradient in taken.items():  # an objective's `after_step` may look at it
+                weight.grad = gradient
+        else:
+            scaler.step(self.optimizer)
+            scaler.update()
+        if not self._optimizer_keeps_zeros:
+            pruned_model.mask_weights(self._masked)
+        return loss
+
+    def _backward(self, batch: Batch, progress: float, step: int | None) -> Tensor:
+        """Computes the gradients of a step, which are not masked yet; returns its loss, ()."""
         # Not `zero_grad`: torch's opens a block for its profiler each time, which takes as long as a small layer.
         for parameter in self._trained:
             parameter.grad = None
@@ -184,21 +223,6 @@ class TrainingLoop:
                 (total if scaler is None else scaler.scale(total)).backward()
             losses.append(loss.detach())
             self._running_statistics.on_micro_batch(number)
-        # Before anything looks at gradients: a norm that is clipped is that of the weights that are left.
-        pruned_model.mask_gradients(self._masked)
-        if self._max_grad_norm is not None:
-            self._accelerator.unscale_gradients(self.optimizer)
-            nn.utils.clip_grad_norm_(self.network.weight_parameters(), self._max_grad_norm)
-        if scaler is None:
-            taken = step_kept_weights(self._sparse_layers, self.optimizer) if self._sparse_layers else {}
-            self.optimizer.step()
-            for weight, gradient in taken.items():  # an objective's `after_step` may look at it
-                weight.grad = gradient
-        else:
-            scaler.step(self.optimizer)
-            scaler.update()
-        if not self._optimizer_keeps_zeros:
-            pruned_model.mask_weights(self._masked)
         return _sum_scalars(losses)
 
     def _no_sync(self) -> AbstractContextManager[None]:
@@ -218,8 +242,10 @@ class TrainingLoop:
         seed_torch(derive_seed(self._seed, "torch", step, place), self._accelerator.device)
 
     def _set_rates_and_gates(self, step: int) -> None:
-        """Sets the learning rates, and prepares the gates that learn their masks for a step."""
+        """Sets learning rates and weight decays, and prepares the gates that learn their masks for a step."""
         for group in self.optimizer.param_groups:
+            if "decay_at" in group:
+                group["weight_decay"] = group["decay_at"](step / self._clock.total_steps)
             rate = self._learning_rate(step) * group.get("lr_scale", 1.0)
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)

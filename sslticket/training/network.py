@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -190,6 +190,7 @@ class MaskedNetwork(nn.Module):
         image_size: int,
         classes: int,
         seed: int,
+        drop_path: float = 0.0,
         gated: Callable[[nn.Module], Iterable[str]] = prunable_weights,
         mask_learning: MaskLearning | None = None,
     ) -> "MaskedNetwork":
@@ -205,12 +206,13 @@ class MaskedNetwork(nn.Module):
             image_size: Side of the images in pixels.
             classes: Number of classes.
             seed: Seed of the `init` stream.
+            drop_path: See `TrainConfig`.
             gated: Returns the names of the weights that get a mask, or a gate that learns one.
             mask_learning: How masks are learned; None where they are fixed.
         """
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(derive_seed(seed, "backbone"))
-            backbone = models.create_model(model, channels=channels, image_size=image_size)
+            backbone = models.create_model(model, channels=channels, image_size=image_size, drop_path=drop_path)
             torch.default_generator.manual_seed(derive_seed(seed, "scores"))
             if mask_learning is None:
                 pruned_model.attach_masks(backbone, gated(backbone))
@@ -230,6 +232,23 @@ class MaskedNetwork(nn.Module):
             for parameter in network.weight_parameters():
                 parameter.requires_grad_(False)
         return network
+
+
+class Rewiring(Protocol):
+    """What changes the mask of a training now and then, as dynamic sparse training does.
+
+    Attributes:
+        needs_gradients: Whether it looks at the gradients of all weights, pruned ones too; the step at which it is due
+            computes these, and the optimiser takes none.
+    """
+
+    needs_gradients: bool
+
+    def is_due(self, step: int) -> bool:
+        """Whether the mask changes now that so many steps were taken; the same in all processes."""
+
+    def update(self, network: MaskedNetwork, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """Changes the mask, and what weights and optimiser hold where it has changed."""
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from sslticket import processes
 from sslticket.config import runtime
 from sslticket.config.recipe import Precision, Recipe
 from sslticket.config.runtime import RuntimeConfig
-from sslticket.config.training import SGD, Adam, TrainConfig
+from sslticket.config.training import SGD, Adam, AdamW, TrainConfig
 from sslticket.data.decode import Decoder, choose_decoder
 from sslticket.data.loader import Batch, Loader, MemoryLoader
 from sslticket.pruning import pruned_model
@@ -262,6 +262,8 @@ def graph_class_for(
         network.objective.cuda_graph_safe
         and isinstance(loader, MemoryLoader)
         and all(isinstance(each, SGD | Adam) for each in optimizers)
+        # A graph holds the numbers that the host gives, and a weight decay that moves is one.
+        and not any(isinstance(each, AdamW) and each.last_weight_decay is not None for each in optimizers)
         and state_size(network.backbone) <= MAX_GRAPH_STATE
         and not CudaStepGraph.failed
     )

@@ -1,14 +1,17 @@
-"""Optimisers: torch's own from their description, LARS (You et al. 2017), and two optimisers that step as one."""
+"""Optimisers: torch's own from their description, LARS (You et al. 2017), rates by layer, and two that step as one."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from fnmatch import fnmatchcase
 from itertools import chain
+from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from sslticket.config.training import LARS, SGD, Adam, Optimizer, RMSprop
+from sslticket.config.training import LARS, SGD, Adam, AdamW, Optimizer, RMSprop
+from sslticket.errors import BadInput
 from sslticket.pruning import pruned_model
 from sslticket.training.network import MaskedNetwork
 
@@ -35,6 +38,12 @@ class _Adam(_EagerOptimizer, torch.optim.Adam):
     """See the base classes."""
 
     step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
+
+
+class _AdamW(_EagerOptimizer, torch.optim.AdamW):
+    """See the base classes."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
 
 
 class _RMSprop(_EagerOptimizer, torch.optim.RMSprop):
@@ -198,7 +207,9 @@ def _trust_ratios(tensors: list[Tensor], gradients: list[Tensor], decay: float, 
     return list(rate.where(has_weight & has_gradient, has_gradient).unbind())
 
 
-def build_network_optimizer(network: MaskedNetwork, spec: Optimizer) -> torch.optim.Optimizer:
+def build_network_optimizer(
+    network: MaskedNetwork, spec: Optimizer, *, layer_decay: float = 1.0
+) -> torch.optim.Optimizer:
     """The optimiser of a network's weights, and of the scores of the masks that it learns.
 
     No weight decay falls on scores (Savarese et al. 2019, section 4.2); weights that are frozen are left out.
@@ -206,29 +217,106 @@ def build_network_optimizer(network: MaskedNetwork, spec: Optimizer) -> torch.op
     Args:
         network: The network.
         spec: The description of the weights' optimiser.
+        layer_decay: See `TrainConfig`; scores have one rate.
+
+    Raises:
+        BadInput: If rates are to fall by layers and nobody has counted those of the network.
     """
+
+    def of_weights() -> torch.optim.Optimizer:
+        spared = undecayed_weights(network) if isinstance(spec, AdamW) and spec.spare == "tokens" else ()
+        optimizer = build_optimizer(spec, network.weight_parameters(), spared=spared)
+        if layer_decay != 1:
+            _scale_rates(optimizer, network, layer_scales(network.backbone, layer_decay))
+        return optimizer
+
     learning = network.mask_learning
     if learning is None:
-        return build_optimizer(spec, network.weight_parameters())
+        return of_weights()
     gates = pruned_model.learned_gates(network).values()
     scores = build_optimizer(learning.optimizer, (gate.score for gate in gates))
     for group in scores.param_groups:
         group["lr_scale"] = learning.optimizer.lr / spec.lr
-    if learning.frozen:
-        return scores
-    return CombinedOptimizer(build_optimizer(spec, network.weight_parameters()), scores)
+    return scores if learning.frozen else CombinedOptimizer(of_weights(), scores)
 
 
-def build_optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def undecayed_weights(network: MaskedNetwork) -> list[nn.Parameter]:
+    """The parameters that the backbone itself wants to be spared by weight decay, as timm's transformers do."""
+    named: Collection[str] = getattr(network.backbone, "no_weight_decay", tuple)()
+    return [
+        parameter
+        for name, parameter in network.backbone.named_parameters()
+        if any(fnmatchcase(pruned_model.plain_name(name) or "", pattern) for pattern in named)
+    ]
+
+
+def layer_scales(backbone: nn.Module, decay: float) -> dict[str, float]:
+    """What the learning rate of each weight is of that of the heads, where each layer has a fraction of the next one's.
+
+    Args:
+        backbone: A network of timm's, which knows its layers: the stem first, then block by block, a norm at the end
+            with the last block, and the heads.
+        decay: That fraction.
+
+    Returns:
+        Plain names of its parameters -> their factors.
+
+    Raises:
+        BadInput: If the network does not know its layers.
+    """
+    if (matcher := getattr(backbone, "group_matcher", None)) is None:
+        raise BadInput(
+            f"--layer-decay must have a network that knows its layers, which {type(backbone).__name__} does not; give "
+            "a --model of timm's, such as vit_small_patch16_224 or convnext_tiny, or --layer-decay 1"
+        )
+    from timm.models import group_parameters
+
+    # The classification layer, which a backbone is without, has its place among them.
+    last = getattr(backbone, "pretrained_cfg", {}).get("classifier") or "head"
+    head = f"{last if isinstance(last, str) else last[0]}.weight"
+    names = [name for each, _ in backbone.named_parameters() if (name := pruned_model.plain_name(each)) is not None]
+    whole = SimpleNamespace(named_parameters=lambda: ((name, None) for name in [*names, head]))
+    layers = group_parameters(whole, matcher(coarse=False), reverse=True)
+    return {name: float(decay ** (layers[head] - layers[name])) for name in names}
+
+
+def _scale_rates(optimizer: torch.optim.Optimizer, network: MaskedNetwork, scales: dict[str, float]) -> None:
+    """Parts each group of an optimiser, of one's own too, by the factors of its parameters' rates; heads have 1."""
+    factors = {
+        id(parameter): scales[plain]
+        for name, parameter in network.backbone.named_parameters()
+        if (plain := pruned_model.plain_name(name)) is not None
+    }
+    parts: list[dict[str, Any]] = []
+    for group in optimizer.param_groups:
+        members: dict[float, list[nn.Parameter]] = {}
+        for parameter in group["params"]:
+            members.setdefault(factors.get(id(parameter), 1.0), []).append(parameter)
+        own = group.get("lr_scale", 1.0)
+        parts += [{**group, "params": each, "lr_scale": own * factor} for factor, each in sorted(members.items())]
+    optimizer.param_groups[:] = parts
+
+
+def build_optimizer(
+    spec: Optimizer, parameters: Iterable[nn.Parameter], *, spared: Collection[nn.Parameter] = ()
+) -> torch.optim.Optimizer:
     """The torch optimiser for a description, for the parameters that are trained.
 
-    The learning rate of a group is the schedule's times the group's "lr_scale", where it has one.
+    The learning rate of a group is the schedule's times the group's "lr_scale", where it has one; its weight decay is
+    what its "decay_at" gives for the progress of the training, where it has one.
 
-    Weight decay falls on all of them, as in the papers; LARS leaves biases and batch norm out, as its own papers do.
-    The fused implementations update all tensors in one call, on CPU and GPU; those without one take all tensors through
-    an operation before the next one.
+    Weight decay falls on all of them, as in the papers; LARS leaves biases and batch norm out, as its own papers do,
+    and AdamW what its description says. The fused implementations update all tensors in one call, on CPU and GPU; those
+    without one take all tensors through an operation before the next one.
+
+    Args:
+        spec: The description.
+        parameters: The parameters; those that need no gradient are left out.
+        spared: Those of them that AdamW shall not let decay, beside what it spares for its shape.
     """
     chosen = [parameter for parameter in parameters if parameter.requires_grad]
+    if isinstance(spec, AdamW):
+        return _build_adamw(spec, chosen, spared)
     if isinstance(spec, LARS):
         return _build_lars(spec, chosen)
     if isinstance(spec, SGD):
@@ -281,6 +369,20 @@ def match_memory_format(optimizer: torch.optim.Optimizer) -> None:
                 continue
             if value.shape == parameter.shape and value.stride() != parameter.stride():
                 values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def _build_adamw(spec: AdamW, chosen: list[nn.Parameter], spared: Collection[nn.Parameter]) -> torch.optim.Optimizer:
+    named = {id(parameter) for parameter in spared}
+
+    def decays(parameter: nn.Parameter) -> bool:
+        return spec.spare == "nothing" or (parameter.dim() > 1 and id(parameter) not in named)
+
+    decayed: dict[str, Any] = {"params": [parameter for parameter in chosen if decays(parameter)]}
+    if spec.last_weight_decay is not None:
+        decayed["decay_at"] = spec.decay_at
+    plain: dict[str, Any] = {"params": [each for each in chosen if not decays(each)], "weight_decay": 0.0}
+    groups = [group for group in (decayed, plain) if group["params"]]
+    return _AdamW(groups, lr=spec.lr, betas=spec.betas, weight_decay=spec.weight_decay, fused=True)
 
 
 def _build_lars(spec: LARS, chosen: list[nn.Parameter]) -> torch.optim.Optimizer:

@@ -308,22 +308,46 @@ def computing_with(kernels: Kernels, network: MaskedNetwork) -> Iterator[None]:
 
     Args:
         kernels: What trials have chosen.
-        network: The network with its mask, which stays the same meanwhile.
+        network: The network with its mask, which stays the same meanwhile, but for `changing_mask`.
     """
     if not (kernels.sparse or kernels.left_out):
         yield
         return
+    _use(kernels, network)
+    try:
+        yield
+    finally:
+        _stop(network)
+
+
+@contextmanager
+def changing_mask(kernels: Kernels, network: MaskedNetwork) -> Iterator[None]:
+    """Inside `computing_with`: has a network compute with torch's own kernels until the block ends, and may change it.
+
+    The layers that come back are those of the mask as it then is, so they depend on nothing that was there before.
+    """
+    if not (kernels.sparse or kernels.left_out):
+        yield
+        return
+    _stop(network)
+    try:
+        yield
+    finally:
+        _use(kernels, network)
+
+
+def _use(kernels: Kernels, network: MaskedNetwork) -> None:
     mask = pruned_model.current_mask(network.backbone)
     plan = Compaction.plan(network.backbone, mask) if kernels.left_out else None
     for backbone in pruned_model.backbone_and_copies(network):
         if plan is not None:
             use_compaction(backbone, plan)
         sparse_layers.use_sparse_layers(backbone, mask, kernels.sparse, images_innermost=kernels.images_innermost)
-    try:
-        yield
-    finally:
-        sparse_layers.stop_sparse_layers(network)  # in copies that an objective has made meanwhile too
-        stop_compaction(network)
+
+
+def _stop(network: MaskedNetwork) -> None:
+    sparse_layers.stop_sparse_layers(network)  # in copies that an objective has made meanwhile too
+    stop_compaction(network)
 
 
 @contextmanager

@@ -1,9 +1,11 @@
 """A campaign with real workers: one search fails, one diverges, it is killed once, and ends as single commands do."""
 
 import json
+import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,20 @@ def test_a_control_of_all_searches_is_trained_once_and_the_next_call_does_nothin
     again = run_sweep(file, out=out, runtime=runtime, progress=False)
     assert {path: path.stat().st_mtime_ns for path in out.glob("*/rows/*.jsonl")} == written
     assert len(again) == len(rows)
+
+
+def test_all_of_the_first_seed_is_measured_before_the_next_one_is_searched(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (sweep,) = load_sweeps(file)
+    some = [replace(sweep, points=[{"subset": part}], seeds=[5, 3]) for part in (0.5, 1)]
+    rows = run_sweep(some, out=tmp_path / "out", progress=False)
+    done = re.findall(r"^\d\d:\d\d:\d\d (.*)", capsys.readouterr().out, re.MULTILINE)
+    searched = [place for place, what in enumerate(done) if re.search(r", seed \d$", what)]
+    assert [done[place][-1] for place in searched] == ["5", "5", "3", "3"]
+    first = rows[(rows.kind == "score") & (rows.search_seed == 5)]
+    assert len(first) > 0
+    assert searched[1] + 1 < searched[2]  # rows of the first lie between
 
 
 def test_images_of_a_sweep_that_are_not_there_are_named_before_anything_is_written(

@@ -54,9 +54,18 @@ def test_what_cannot_be_typed_is_given_as_it_is() -> None:
     assert (cell.recipe.objective, cell.recipe.data.augment, cell.recipe.data.image_size) == (RotNet(), view, None)
 
 
+@pytest.mark.parametrize("name", ["levels", "length", "subset", "batch-size", "shuffle-labels", "model"])
+def test_a_setting_that_must_have_a_value_is_refused_as_none(name: str) -> None:
+    with pytest.raises(BadInput, match=rf"^supervised_digits, seed 0: {name} must have a value, got None"):
+        expand(Sweep(recipes=["supervised_digits"], settings={name: None}))
+    assert expand(Sweep(recipes=["supervised_digits"], settings={"prune-up-to": None}))
+
+
 def test_cells_of_the_first_seed_come_first_and_have_names() -> None:
     cells = expand(Sweep(recipes=[RECIPE, "rotnet_digits"], grid={"subset": [0.1, 1]}, seeds=[0, 1]))
     assert [cell.recipe.seed for cell in cells] == [0] * 4 + [1] * 4
+    several = expand([Sweep(recipes=[RECIPE], seeds=[4, 2]), Sweep(recipes=["rotnet_digits"], seeds=[2, 4])])
+    assert [cell.recipe.seed for cell in several] == [4, 2, 2, 4]
     assert [cell.number for cell in cells] == list(range(8))
     assert cells[2].name == "rotnet_digits, subset 0.1, seed 0"
     assert len({cell.key for cell in cells}) == 8
@@ -277,6 +286,7 @@ EXPERIMENTS = {
     "experiments/early_bird/resnet8_sweep.py": "docs/searches/early_bird_resnet8.parquet",
     "experiments/agreement/agreement_sweep.py": "docs/evaluation/agreement.parquet",
     "experiments/searches/conv3_sweep.py": "docs/searches/conv3.parquet",
+    "experiments/searches/pattern_sweep.py": "docs/searches/pattern.parquet",
     "experiments/transfer/own_sweep.py": "docs/transfer/own.parquet",
 }
 

@@ -61,7 +61,7 @@ def test_no_word_of_others_is_a_flag_of_every_recipe(of_recipes: dict[str, set[s
         ("--workers", "--threads"),
         ("--num_workers", "--threads"),
         ("-j", "--threads"),
-        ("--optim", "--optimizer SGD, Adam, RMSprop or LARS"),
+        ("--optim", "--optimizer SGD, Adam, AdamW, RMSprop or LARS"),
         ("--learning-rate", "--lr 0.1"),
         ("--learningRate", "--lr 0.1"),
         ("--device", "accelerate launch --num_processes"),

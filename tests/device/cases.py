@@ -2,7 +2,7 @@
 
 from sslticket.config.recipe import Data, Precision, Recipe
 from sslticket.config.runtime import RuntimeConfig
-from sslticket.config.training import LARS, SGD, Adam, Optimizer, RMSprop, TrainConfig
+from sslticket.config.training import LARS, SGD, Adam, AdamW, Optimizer, RMSprop, TrainConfig
 from sslticket.objectives.barlowtwins import BarlowTwins
 from sslticket.objectives.base import Objective
 from sslticket.objectives.byol import BYOL
@@ -18,6 +18,7 @@ from sslticket.objectives.swav import SwAV
 from sslticket.objectives.vicreg import VICReg
 from sslticket.pruning.criteria import ERK, SNIP, Criterion, GraSP, Magnitude, Random, SynFlow
 from sslticket.search.base import Search
+from sslticket.search.dynamic import SET, RigL
 from sslticket.search.imp import IMP
 from sslticket.search.learned import ContinuousSparsification, EdgePopup, StochasticSparsification
 from sslticket.search.oneshot import OneShot
@@ -47,6 +48,7 @@ OBJECTIVES: dict[str, Objective] = {
 OPTIMIZERS: dict[str, Optimizer] = {
     "SGD": SGD(lr=0.05),
     "Adam": Adam(lr=1e-3),
+    "AdamW": AdamW(lr=1e-3, weight_decay=0.1, last_weight_decay=0.5),
     "RMSprop": RMSprop(lr=1e-3, momentum=0.9),
     "LARS": LARS(lr=0.1),
 }
@@ -87,6 +89,8 @@ SEARCHES: dict[str, Search] = {
     "ISS of the likely": StochasticSparsification(rounds=2, rewind=f"{REWIND}it", sampled=False),
     "supermask by ISS": StochasticSparsification(rounds=1, rewind="0it", frozen=True, masked_head=True),
     "edge-popup": EdgePopup(density=0.5),
+    "RigL": RigL(densities=(0.5, 0.2), update_interval="2it", update_until="100%"),
+    "SET": SET(densities=(0.2,), update_interval="2it", ticket_weights="initial"),
     **{f"one shot by {name}": oneshot(criterion) for name, criterion in CRITERIA.items()},
 }
 

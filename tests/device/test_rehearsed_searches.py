@@ -56,7 +56,7 @@ def test_every_search_and_criterion_finds_the_tickets_of_the_cpu(tmp_path: Path,
         assert_equal(found(which, tmp_path / "there"), expected)
 
 
-@pytest.mark.parametrize("optimizer", ["Adam", "RMSprop", "LARS"])
+@pytest.mark.parametrize("optimizer", ["Adam", "AdamW", "RMSprop", "LARS"])
 def test_every_optimiser_finds_the_tickets_of_the_cpu(tmp_path: Path, device: Device, optimizer: str) -> None:
     which = cases.recipe(optimizer=optimizer)
     expected = found(which, tmp_path / "cpu")

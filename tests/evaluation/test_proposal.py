@@ -48,7 +48,11 @@ OWN = {
     "cifar10-vgg19-warmup": ("stabilizing_vgg19_cifar10_warmup",),
     "imagenet-resnet50": ("stabilizing_resnet50", "stabilizing_resnet50_oneshot"),
     "imagenet-inception_v3": ("stabilizing_inception_oneshot",),
+    # A transformer's own, however it was searched; what trains ResNets trains none.
+    "imagenet-deit": ("supervised_vit_small", "dino_vit_small"),
+    "imagenet-convnext": ("supervised_convnext_tiny",),
     "imagenet-squeezenet1_0": ("stabilizing_squeezenet_oneshot",),
+    "own": ("structured_resnet50_2of4", "structured_resnet50_2of4_rewound"),
     "cifar10-conv6": tuple(f"continuous_conv6_cifar10{kind}" for kind in ("", "_imp", "_iss")),
     "cifar10-conv6-100ep": tuple(f"continuous_conv6_cifar10_supermask{kind}" for kind in ("", "_ss")),
     "cifar10-resnet20-85ep": ("continuous_resnet20_cifar10", "continuous_resnet20_cifar10_imp"),

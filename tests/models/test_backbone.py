@@ -1,17 +1,19 @@
 """Names that the papers' networks don't have, images of other kinds, and what `features` leaves alone."""
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
 from sslticket import models
 from sslticket.errors import BadInput
+from sslticket.objectives.multiview import MomentumEncoder
 
 
 @pytest.mark.parametrize(
     ("name", "channels", "image_size", "features"),
     [
-        ("test_vit", 1, 64, 64),  # timm alone; its position embedding fits one image size only
+        ("test_vit", 1, 64, 64),  # timm alone
         ("test_resnet", 3, 64, 96),  # timm alone, any image size
         ("shufflenet_v2_x0_5", 1, 32, 1024),  # torchvision alone, a linear layer last
         ("squeezenet1_1", 1, 64, 512),  # torchvision alone, a convolution for a classification layer
@@ -109,6 +111,70 @@ def test_image_sizes_that_a_network_cannot_take(name: str, image_size: int, mess
         models.create_model(name, image_size=image_size)
     assert str(raised.value).startswith(message)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "other"),
+    [
+        ("vit_tiny_patch16_224", 64, 27),
+        ("eva02_tiny_patch14_224", 28, 15),  # rotary positions
+        ("swinv2_cr_tiny_ns_224", 32, 16),  # shifted windows
+    ],
+)
+def test_timm_s_transformers_take_other_sizes_and_are_the_same_to_the_bit_at_their_own(
+    name: str, size: int, other: int
+) -> None:
+    def trained(net: nn.Module) -> list[Tensor]:
+        images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
+        features = net(images)
+        features.square().sum().backward()
+        return [features, *(each.grad for each in net.parameters() if each.grad is not None)]
+
+    torch.manual_seed(0)
+    fixed = timm.create_model(name, num_classes=0, img_size=size)
+    after = torch.get_rng_state()
+    torch.manual_seed(0)
+    backbone = models.create_model(name, image_size=size)
+    assert torch.equal(torch.get_rng_state(), after)
+    assert not models.accepts_image_size(fixed, channels=3, image_size=other)
+    assert models.accepts_image_size(backbone, channels=3, image_size=other)
+    assert {key: value.shape for key, value in backbone.state_dict().items()} == {
+        key: value.shape for key, value in fixed.state_dict().items()
+    }
+    assert all(map(torch.equal, trained(backbone), trained(fixed)))
+
+
+def test_a_size_that_is_no_multiple_of_the_patch_stays_what_it_was() -> None:
+    """A ViT for 40 pixels has two patches of 16 a side and lets 8 pixels lie, which padding would make three."""
+    torch.manual_seed(0)
+    fixed = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=40).eval()
+    torch.manual_seed(0)
+    backbone = models.create_model("vit_tiny_patch16_224", image_size=40).eval()
+    images = torch.randn(1, 3, 40, 40)
+    assert torch.equal(backbone(images), fixed(images))
+    assert backbone.pos_embed.shape[1] == 1 + 2 * 2
+    assert not models.accepts_image_size(backbone, channels=3, image_size=16)
+
+
+def test_blocks_are_left_out_of_a_training_and_of_no_momentum_encoder() -> None:
+    torch.manual_seed(0)
+    whole = models.create_model("test_vit", image_size=32)
+    torch.manual_seed(0)
+    backbone = models.create_model("test_vit", image_size=32, drop_path=0.9)
+    assert all(map(torch.equal, backbone.parameters(), whole.parameters()))
+    images = torch.randn(4, 3, 32, 32)
+    assert torch.equal(backbone.eval()(images), whole.eval()(images))
+    assert not torch.equal(backbone.train()(images), whole.train()(images))
+    assert [block.drop_path1.drop_prob for block in backbone.blocks[1:]] == pytest.approx([0.18, 0.36, 0.54, 0.72, 0.9])
+    encoder = MomentumEncoder(backbone, nn.Identity()).train()
+    assert torch.equal(encoder(images), whole(images))
+
+
+@pytest.mark.parametrize("name", ["resnet20", "vit_b_16", "vgg11_bn"])
+def test_a_network_without_blocks_to_leave_out_is_refused(name: str) -> None:
+    with pytest.raises(BadInput, match=f"--drop-path must .*, which {name} is not; give --drop-path 0") as told:
+        models.create_model(name, image_size=32, drop_path=0.1)
+    assert "\n" not in str(told.value)
 
 
 class Noise(nn.Module):

@@ -1,13 +1,17 @@
 """SwAV by definition, and what SwAV and DINO have in common: the crops and the layer that waits."""
 
 import copy
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sslticket import IMP, Data, Recipe, RuntimeConfig, TrainConfig, evaluate_tickets, find_tickets
 from sslticket.config.training import SGD, Adam
 from sslticket.data.augment import View
 from sslticket.errors import BadInput
@@ -153,3 +157,42 @@ def test_settings_that_cannot_work_are_refused() -> None:
         DINO(teacher_start=0.0)
     with pytest.raises(BadInput, match=r"--frozen-for must be in \[0, 1\], got 1.5"):
         DINO(frozen_for=1.5)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("objective", [replace(cast(Any, each), local_crops=2) for each in BOTH], ids=IDS)
+def test_a_vision_transformer_of_timm_s_finds_tickets_by_crops_of_two_sizes(
+    objective: Objective, few_photographs: Path, tmp_path: Path
+) -> None:
+    """Local crops of 27 pixels are two patches a side, padded; the tensors are those of a ViT for 64 pixels."""
+    which = Recipe(
+        model="test_vit",
+        data=Data(dataset="folder", image_size=64),
+        objective=objective,
+        training=TrainConfig(length="2it", batch_size=6, optimizer=SGD(lr=0.01)),
+        search=IMP(levels=1, rate=0.5, rewind="1it"),
+        precision="fp32",
+    )
+    assert {view.size for view in which.objective.views(View(size=64))} == {64, 27}
+    runtime = RuntimeConfig(data_root=few_photographs)
+    *_, ticket = find_tickets(which, out=tmp_path, runtime=runtime, progress=False)
+    fixed = timm.create_model(which.model, num_classes=0, img_size=64, dynamic_img_size=False)
+    fixed.load_state_dict(ticket.weights, strict=False)
+    shapes = {name: value.shape for name, value in fixed.state_dict().items()}
+    assert {name: value.shape for name, value in ticket.weights.items()} == shapes
+    assert ticket.mask.survivors == ticket.mask.total // 2
+    scored = evaluate_tickets(ticket, protocol="own", controls=(), runtime=runtime, progress=False)
+    assert 0 <= scored["top1"].item() <= 1
+
+
+@pytest.mark.data
+def test_a_network_of_one_size_is_refused_with_what_takes_several(few_photographs: Path, tmp_path: Path) -> None:
+    which = Recipe(
+        model="vit_b_16",  # torchvision's
+        data=Data(dataset="folder", image_size=64),
+        objective=replace(cast(Any, BOTH[1]), local_crops=1),
+        training=TrainConfig(length="2it", batch_size=6, optimizer=SGD(lr=0.01)),
+        search=IMP(levels=1, rate=0.5, rewind="1it"),
+    )
+    with pytest.raises(BadInput, match=r"vit_b_16 cannot take views of 27 .*timm's ViT .*vit_small_patch16"):
+        find_tickets(which, out=tmp_path, runtime=RuntimeConfig(data_root=few_photographs), progress=False)

@@ -1,12 +1,15 @@
 """Weights on a path from image to features, against paths that are listed one by one, and against cases by hand."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise, product
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models import VisionTransformer
 
 from sslticket import models
 from sslticket.pruning import pruned_model
@@ -212,11 +215,45 @@ def test_nothing_is_left_behind_and_values_do_not_matter(gated: bool) -> None:
     assert effective_mask(net, mask, channels=3, image_size=32).equals(alive)
 
 
-@pytest.mark.parametrize(("model", "density"), [("test_efficientnet", 0.03), ("test_vit", 0.1)])
-def test_weights_on_a_path_are_those_with_a_gradient(model: str, density: float) -> None:
+def torchvision_vit() -> nn.Module:
+    """Torchvision's, whose queries, keys and values come from one parameter of PyTorch's attention."""
+    net = VisionTransformer(32, 16, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32)
+    net.heads = nn.Identity()
+    return net
+
+
+class Scaled(nn.Module):
+    """Layer norm without what is no path: a channel that nothing reaches stays 0 here."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x / x.detach().square().mean().sqrt()
+
+
+def unfused_vit() -> nn.Module:
+    """Timm's with a layer each for queries, keys and values, rotary positions and a gated MLP."""
+    sizes = {"img_size": 32, "patch_size": 16, "embed_dim": 24, "depth": 2, "num_heads": 2}
+    return timm.create_model("eva02_base_patch14_224", num_classes=0, **sizes)
+
+
+SMOOTH: dict[str, tuple[Callable[[], nn.Module], float]] = {
+    "torchvision's ViT": (torchvision_vit, 0.15),
+    "unfused ViT": (unfused_vit, 0.15),
+    **{
+        name: (partial(models.create_model, name, channels=3, image_size=32), density)
+        for name, density in (("test_efficientnet", 0.03), ("test_vit", 0.1), ("test_convnext", 0.1))
+    },
+}
+
+
+@pytest.mark.parametrize("model", SMOOTH)
+def test_weights_on_a_path_are_those_with_a_gradient(model: str) -> None:
     """With smooth activations and no biases, whatever the values of the weights: depthwise, squeezed, attended."""
     torch.manual_seed(0)
-    net = models.create_model(model, channels=3, image_size=32).eval().double()
+    build, density = SMOOTH[model]
+    net = build().eval().double()
+    for path, layer in list(net.named_modules()):
+        if isinstance(layer, nn.LayerNorm):
+            net.set_submodule(path, Scaled())
     names = prunable_weights(net)
     for name, parameter in net.named_parameters():
         if name in names:
@@ -224,7 +261,7 @@ def test_weights_on_a_path_are_those_with_a_gradient(model: str, density: float)
         elif name.endswith("bias"):
             nn.init.zeros_(parameter)
     (mask,) = masks(net, density=density, seeds=1)
-    alive = effective_mask(models.create_model(model, channels=3, image_size=32), mask, channels=3, image_size=32)
+    alive = effective_mask(build(), mask, channels=3, image_size=32)
     pruned_model.attach_gates(net, names)
     pruned_model.set_mask(net, mask)
     features = net(torch.randn(2, 3, 32, 32, dtype=torch.float64))

@@ -1,8 +1,12 @@
 """Which layers a depth limit and exclusions leave to be pruned."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
+from torchvision.models import get_model
 
 from sslticket import models
 from sslticket.errors import BadInput
@@ -13,6 +17,14 @@ def build(name: str) -> nn.Module:
     """On no device: names and shapes are all that matters here."""
     with torch.device("meta"):
         return models.create_model(name)
+
+
+def torchvision_network(name: str) -> nn.Module:
+    """Where timm has a network of this name too."""
+    with torch.device("meta"):
+        net = get_model(name)
+    net.classifier[2] = nn.Identity()
+    return net
 
 
 def size(backbone: nn.Module, names: list[str]) -> int:
@@ -41,6 +53,39 @@ def test_the_paper_s_depths_of_alexnet_leave_the_mlp_dense() -> None:
         assert (len(chosen), chosen[-1]) == (depth, f"{last}.weight")
     assert layers_to_prune(backbone)[5:] == ["classifier.1.weight", "classifier.4.weight"]
     assert len(layers_to_prune(backbone, prune_up_to="classifier.1")) == 6
+
+
+# By hand: patches; then in each block queries, keys, values, what joins the heads, and two layers four times as wide.
+VIT_SMALL = 384 * 3 * 16**2 + 12 * (3 * 384**2 + 384**2 + 2 * 384 * 1536)
+VIT_BASE = 768 * 3 * 16**2 + 12 * (3 * 768**2 + 768**2 + 2 * 768 * 3072)
+# The stem, half the size and twice the channels three times, and blocks: 7 x 7 depthwise, 1 x 1 out to 4 C and back.
+CONVNEXT_TINY = 96 * 3 * 16 + 4 * (96 * 192 + 192 * 384 + 384 * 768)
+CONVNEXT_TINY += sum(depth * (49 * c + 2 * c * 4 * c) for depth, c in ((3, 96), (3, 192), (9, 384), (3, 768)))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "layers", "weights", "dense"),
+    [
+        # All else are biases, norms, tokens, positions, and scales of layers.
+        (partial(build, "vit_small_patch16_224"), 1 + 12 * 4, VIT_SMALL, {"cls_token", "pos_embed"}),
+        (partial(build, "vit_b_16"), 1 + 12 * 4, VIT_BASE, {"class_token", "encoder.pos_embedding"}),
+        (partial(build, "convnext_tiny"), 1 + 3 + 18 * 3, CONVNEXT_TINY, set()),
+        (partial(torchvision_network, "convnext_tiny"), 1 + 3 + 18 * 3, CONVNEXT_TINY, {"layer_scale"}),
+        # Keys and values of other widths: a parameter each for queries, keys and values, and one that joins the heads.
+        (partial(nn.MultiheadAttention, 6, 2, kdim=4, vdim=3), 4, 6 * 6 + 6 * 4 + 6 * 3 + 6 * 6, set()),
+        (partial(nn.MultiheadAttention, 6, 2, add_bias_kv=True), 2, 3 * 6 * 6 + 6 * 6, {"bias_k", "bias_v"}),
+    ],
+    ids=["timm's ViT", "torchvision's ViT", "timm's ConvNeXt", "torchvision's ConvNeXt", "separate", "in one"],
+)
+def test_attention_and_convnext_are_prunable_to_the_last_matrix(
+    backbone: Callable[[], nn.Module], layers: int, weights: int, dense: set[str]
+) -> None:
+    net = backbone()
+    names = prunable_weights(net)
+    assert (len(names), size(net, names)) == (layers, weights)
+    left = {name for name, value in net.named_parameters() if value.dim() > 1 and name not in names}
+    assert all(any(name.endswith(word) for word in dense) for name in left)
+    assert bool(left) == bool(dense)
 
 
 def test_exclusions_are_names_or_patterns() -> None:

@@ -16,6 +16,7 @@ from sslticket.config.runtime import RuntimeConfig
 from sslticket.objectives.byol import BYOL
 from sslticket.objectives.rotnet import RotNet
 from sslticket.pruning.criteria import SNIP, GraSP, SynFlow
+from sslticket.search.dynamic import RigL
 from sslticket.search.imp import IMP
 from sslticket.search.learned import ContinuousSparsification, EdgePopup, StochasticSparsification
 from sslticket.search.oneshot import OneShot
@@ -53,6 +54,7 @@ SEARCHES = {
     "continuous-rewind": recipe(search=ContinuousSparsification(rewind=AT, rewind_weights=True, **SOFT)),
     "stochastic": recipe(search=StochasticSparsification(rewind=AT, **SOFT)),
     "edgepopup": recipe(search=EdgePopup(density=0.25)),
+    "rigl": recipe(search=RigL(densities=(0.5, 0.2), update_interval="2it", update_until="100%")),
 }
 
 

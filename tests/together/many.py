@@ -22,6 +22,7 @@ from sslticket import (
     DINO,
     ERK,
     IMP,
+    SET,
     SNIP,
     BarlowTwins,
     ContinuousSparsification,
@@ -32,6 +33,7 @@ from sslticket import (
     MoCoV2,
     OneShot,
     Random,
+    RigL,
     RotNet,
     S4LExemplar,
     S4LRotation,
@@ -108,6 +110,8 @@ SEARCHES: dict[str, Search] = {
     "iss": StochasticSparsification(rounds=2, rewind="2it"),
     "supermask": StochasticSparsification(rounds=1, rewind="0it", frozen=True),
     "edgepopup": EdgePopup(density=0.5),
+    "rigl": RigL(densities=(0.2,), update_interval="2it", update_until="100%"),
+    "set": SET(densities=(0.2,), update_interval="2it"),
 }
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sslticket import models
 from sslticket.config.recipe import Recipe
 from sslticket.config.runtime import RuntimeConfig
-from sslticket.config.training import LARS, SGD, Adam, Optimizer, RMSprop, TrainConfig
+from sslticket.config.training import LARS, SGD, Adam, AdamW, Optimizer, RMSprop, TrainConfig
 from sslticket.data.loader import Batch
 from sslticket.objectives.base import Network, Objective
 from sslticket.objectives.byol import BYOL
@@ -134,6 +134,7 @@ class Shakes(Supervised):
 CASES: dict[str, tuple[Optimizer, dict[str, object], dict[str, object]]] = {
     "sgd": (SGD(lr=0.05, nesterov=True, weight_decay=1e-2), {}, {}),
     "adam, clipped": (Adam(lr=1e-3, weight_decay=1e-2), {"clip": 0.5}, {}),
+    "adamw": (AdamW(lr=1e-3, weight_decay=0.5, last_weight_decay=1.0), {}, {}),
     "lars": (LARS(lr=0.1), {}, {}),
     "rmsprop, channels-last": (RMSprop(lr=1e-3, momentum=0.9), {}, {"channels_last": True}),
     "sgd, accumulated, clipped": (SGD(lr=0.05), {"clip": 0.1, "ghost_batch": 4}, {"accumulate": 4}),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sslticket.config.runtime import RuntimeConfig
-from sslticket.config.training import LARS, SGD, Adam, Optimizer, RMSprop, TrainConfig
+from sslticket.config.training import LARS, SGD, Adam, AdamW, Optimizer, RMSprop, TrainConfig
 from sslticket.data.loader import Batch
 from sslticket.objectives.supervised import Supervised
 from sslticket.search.base import Search
@@ -24,7 +24,7 @@ from sslticket.training.network import MaskedNetwork
 from sslticket.training.progress import Progress
 from tests.runs import recipe
 
-OPTIMIZERS = [SGD(lr=0.05), Adam(lr=1e-3), RMSprop(lr=1e-3, momentum=0.9), LARS(lr=0.1)]
+OPTIMIZERS = [SGD(lr=0.05), Adam(lr=1e-3), RMSprop(lr=1e-3, momentum=0.9), LARS(lr=0.1), AdamW(lr=1e-3)]
 PLAIN = IMP(levels=1, rate=0.5, rewind="3it")
 LEARNT = ContinuousSparsification(rounds=1, rewind="3it")  # whose scores LARS does not train
 CASES = [(PLAIN, optimizer) for optimizer in OPTIMIZERS] + [(LEARNT, optimizer) for optimizer in OPTIMIZERS[:3]]

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from sslticket.config.runtime import RuntimeConfig
-from sslticket.config.training import SGD, Adam, TrainConfig
+from sslticket.config.training import SGD, Adam, AdamW, TrainConfig
 from sslticket.data.loader import Batch, Loader
 from sslticket.errors import BadInput, Diverged
 from sslticket.objectives.base import Network
@@ -73,7 +73,11 @@ def test_memory_layout_does_not_change_what_is_learnt() -> None:
         torch.testing.assert_close(last[name], value, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("optimizer", [SGD(lr=0.05, nesterov=True), Adam(lr=1e-3)], ids=["sgd", "adam"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [SGD(lr=0.05, nesterov=True), Adam(lr=1e-3), AdamW(lr=1e-3, weight_decay=0.1, last_weight_decay=0.9)],
+    ids=["sgd", "adam", "adamw"],
+)
 @pytest.mark.parametrize("stop", [1, 5])
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
     tmp_path: pytest.TempPathFactory, optimizer: SGD | Adam, stop: int
@@ -90,6 +94,9 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
         rest = loop(bench, second, wrapped, optimizer)
         assert checkpoint.restore_checkpoint(path, rest, bench.accelerator) == stop
         rest.run(stop, LENGTH)
+    if isinstance(optimizer, AdamW):  # at the last step, what its progress says
+        decays = [group["weight_decay"] for group in rest.optimizer.param_groups]
+        assert decays == [optimizer.decay_at((LENGTH - 1) / LENGTH), 0.0]
     for name, value in pruned_model.read_state(straight).items():
         assert torch.equal(pruned_model.read_state(second)[name], value), name
     path.write_bytes(path.read_bytes()[:-7])

@@ -3,12 +3,17 @@
 import copy
 
 import pytest
+import timm
 import torch
 from lightly.utils import lars as lightly
+from timm.optim import param_groups_layer_decay
 from torch import nn
 
-from sslticket.config.training import LARS, Adam, RMSprop
-from sslticket.training.optim import build_optimizer
+from sslticket.config.training import LARS, SGD, Adam, AdamW, Optimizer, RMSprop
+from sslticket.errors import BadInput
+from sslticket.objectives.supervised import Supervised
+from sslticket.training.network import MaskedNetwork
+from sslticket.training.optim import build_network_optimizer, build_optimizer
 
 
 def moved(spec: LARS | RMSprop | Adam, weight: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
@@ -149,3 +154,77 @@ def test_rmsprop_divides_by_the_running_root() -> None:
 def test_a_pruned_weight_stays_where_it_is_under_lars() -> None:
     weight, gradient = torch.tensor([[0.0, 4.0]]), torch.tensor([[0.0, 2.0]])
     assert moved(LARS(lr=0.5), weight, gradient)[0, 0] == pytest.approx(0.0, abs=0)
+
+
+def network(model: str = "test_vit") -> MaskedNetwork:
+    return MaskedNetwork.build(model, Supervised(), channels=3, image_size=32, classes=10, seed=0)
+
+
+def test_adamw_shrinks_a_weight_by_rate_times_decay_whatever_its_gradient() -> None:
+    """The first step of Adam is the rate in the gradient's direction; the L2 penalty of Adam would vanish in it."""
+    weight, gradient = torch.tensor([[3.0, -4.0, 2.0]]), torch.tensor([[1e-3, -50.0, 0.0]])
+    expected = weight * (1 - 0.1 * 0.05) - 0.1 * gradient.sign()
+    torch.testing.assert_close(moved(AdamW(lr=0.1), weight, gradient), expected, rtol=1e-4, atol=0)
+    vector = moved(AdamW(lr=0.1), weight[0], gradient[0])
+    torch.testing.assert_close(vector, weight[0] - 0.1 * gradient[0].sign(), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("spare", "spared"),
+    [
+        ("nothing", set()),
+        ("vectors", {"bias", "norm"}),
+        ("tokens", {"bias", "norm", "backbone.cls_token", "backbone.pos_embed"}),
+    ],
+)
+def test_adamw_is_torch_s_on_what_decays_and_on_what_is_spared(spare: str, spared: set[str]) -> None:
+    ours, theirs = network(), network()
+    chosen = build_network_optimizer(ours, AdamW(lr=0.01, weight_decay=0.3, spare=spare))  # type: ignore[arg-type]
+    plain, decayed = [], []
+    for name, parameter in theirs.named_parameters():
+        (plain if any(word in name for word in spared) else decayed).append(parameter)
+    reference = torch.optim.AdamW(
+        [{"params": decayed}, {"params": plain, "weight_decay": 0.0}], lr=0.01, weight_decay=0.3, fused=True
+    )
+    for step in range(3):
+        numbers = torch.Generator().manual_seed(step)
+        for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            one.grad = torch.randn(one.shape, generator=numbers)
+            other.grad = one.grad.clone()
+        chosen.step()
+        reference.step()
+    assert all(map(torch.equal, ours.parameters(), theirs.parameters()))
+
+
+@pytest.mark.parametrize("model", ["test_vit", "test_convnext"])
+@pytest.mark.parametrize("spec", [AdamW(lr=0.1), SGD(lr=0.1)], ids=["adamw", "sgd"])
+def test_rates_by_layer_are_those_that_timm_gives_the_whole_network(model: str, spec: Optimizer) -> None:
+    net = network(model)
+    chosen = build_network_optimizer(net, spec, layer_decay=0.5)
+    whole = timm.create_model(model, num_classes=10, **({"img_size": 32} if "vit" in model else {}))
+    names = {id(parameter): name for name, parameter in whole.named_parameters()}
+    groups = param_groups_layer_decay(whole, layer_decay=0.5)
+    expected = {names[id(each)]: group["lr_scale"] for group in groups for each in group["params"]}
+    ours = {id(each): group["lr_scale"] for group in chosen.param_groups for each in group["params"]}
+    got = {name: ours[id(parameter)] for name, parameter in net.backbone.named_parameters()}
+    heads = {name: scale for name, scale in expected.items() if name not in got}
+    assert {name: scale for name, scale in expected.items() if name in got} == got
+    assert set(heads.values()) == {1.0} == {ours[id(each)] for each in net.heads.parameters()}
+    assert len(set(got.values())) > 3, "as many rates as layers"
+    assert sum(len(group["params"]) for group in chosen.param_groups) == len(list(net.parameters()))
+
+
+def test_a_network_that_does_not_know_its_layers_has_one_rate() -> None:
+    with pytest.raises(BadInput, match=r"--layer-decay must .* does not; give a --model of timm") as told:
+        build_network_optimizer(network("conv3"), AdamW(lr=0.1), layer_decay=0.5)
+    assert "\n" not in str(told.value)
+
+
+def test_the_weight_decay_moves_along_half_a_cosine() -> None:
+    """DINO's official one; by hand at the ends, in the middle and at a third."""
+    spec = AdamW(lr=1e-3, weight_decay=0.04, last_weight_decay=0.4)
+    assert [spec.decay_at(at) for at in (0, 1 / 3, 0.5, 1)] == pytest.approx([0.04, 0.13, 0.22, 0.4])
+    assert AdamW(lr=1e-3).decay_at(0.7) == 0.05
+    assert spec.at_end() == AdamW(lr=1e-3, weight_decay=0.4)
+    with pytest.raises(BadInput, match="--last-weight-decay must be at least 0, got -1"):
+        AdamW(lr=1e-3, last_weight_decay=-1)

@@ -10,6 +10,7 @@ import pandas as pd
 from sslticket.report import text
 from sslticket.report.chart import Axis, Chart, Curve, HeatMap, Point
 from sslticket.report.sections import DENSITY_AXIS, mean_curves
+from sslticket.report.stats import is_random_series
 from sslticket.report.verdicts import Verdict
 
 
@@ -129,7 +130,7 @@ def difference_chart(found: pd.DataFrame) -> Chart:
 
 
 def _reference(found: pd.DataFrame) -> str:
-    return "random" if (found["against"] == "random").all() else "supervised"
+    return "random" if found["against"].map(is_random_series).all() else "supervised"
 
 
 def difference_map(found: pd.DataFrame) -> HeatMap:

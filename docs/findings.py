@@ -1,0 +1,371 @@
+"""The tables of docs/findings.md: what the papers found, asked of the committed rows in docs/findings/.
+
+Run       python docs/findings.py [--check]; `make findings` also draws the pictures anew
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+
+from sslticket.campaign.drawing import FigureContent, draw_figure
+from sslticket.campaign.figure import ScaledFigure, figure_files, find_figure
+from sslticket.campaign.panels import Published
+from sslticket.campaign.published_numbers import choose_numbers
+from sslticket.registry import load_user_file
+from sslticket.report import stats
+from sslticket.report.text import join_words
+from sslticket.results.table import read_rows
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "findings.md"
+ROWS = ROOT / "docs" / "findings"
+SWEEPS = ROOT / "sweeps" / "findings"
+SCALE = "small"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statement:
+    """One of the papers' findings.
+
+    Attributes:
+        number: Its number, by which sweeps and figures name it.
+        paper: Number of the paper.
+        text: What the paper states, in a sentence.
+        published: Its numbers in the table of published numbers.
+        would_tell: What would tell it at the papers' own scale.
+    """
+
+    number: int
+    paper: str
+    text: str
+    published: Sequence[Published] = ()
+    would_tell: str
+
+
+def _number(**where: str) -> Published:
+    return Published(drawn="note", **where)  # type: ignore[arg-type]
+
+
+STATEMENTS = (
+    Statement(
+        number=1,
+        paper="002",
+        text="CIFAR-10: tickets of RotNet perform as those of labels, and both beat random ones.",
+        published=[_number(place="section 4.1", quantity="remaining_percent")],
+        would_tell="`reproduce limited_supervision_figure1 --scale paper`",
+    ),
+    Statement(
+        number=2,
+        paper="002",
+        text="ImageNet, ResNet-50: labels > RotNet, Exemplar > random at moderate density; pruned severely, all match.",
+        published=[_number(place="section 5", condition="moderate pruning", quantity="remaining_percent")],
+        would_tell="`reproduce limited_supervision_figure1 --scale paper`",
+    ),
+    Statement(
+        number=3,
+        paper="002",
+        text="The gap between labels and RotNet grows with the depth that is pruned; AlexNet without its MLP has none.",
+        would_tell="`reproduce limited_supervision_figure8 --scale paper`",
+    ),
+    Statement(
+        number=4,
+        paper="002",
+        text="Tickets from 10% of the images are 1 to 4 points below, equal once more than 90% is pruned, and cheaper.",
+        published=[
+            _number(place="section 4.2", condition="subset 10% images*", quantity="gap_points"),
+            _number(place="section 4.2", condition="all image subsets*", quantity="sparsity_percent"),
+            _number(place="section 4.2", condition="subset 10% images", quantity="speedup"),
+            _number(place="section 4.2", condition="subset 1% classes*", quantity="speedup"),
+        ],
+        would_tell="`reproduce limited_supervision_figure3 --scale paper`",
+    ),
+    Statement(
+        number=5,
+        paper="002",
+        text="CIFAR-10: tickets of shuffled labels are no better than adjusted random ones.",
+        published=[_number(place="Figure 4 caption", quantity="sparsity_percent")],
+        would_tell="`reproduce limited_supervision_figure4 --scale paper`",
+    ),
+    Statement(
+        number=6,
+        paper="002",
+        text="At 10% of the labels: semi-supervised > low-shot > label-agnostic.",
+        would_tell="`reproduce limited_supervision_figure5 --scale paper`",
+    ),
+    Statement(
+        number=7,
+        paper="002",
+        text="Tickets from 10% of ImageNet beat those of Places365, which has more images; CIFAR-10's are worse.",
+        published=[_number(place="section 4.4", quantity="data_ratio")],
+        would_tell="`reproduce limited_supervision_figure5 --scale paper`",
+    ),
+    Statement(
+        number=8,
+        paper="002",
+        text="CIFAR-10: most weights are zero at convergence; on ImageNet next to none.",
+        published=[
+            _number(place="Figure 6 caption", network="VGG-19", quantity="natural_zeros_percent"),
+            _number(place="Figure 6 caption", network="ResNet-18", quantity="natural_zeros_percent"),
+        ],
+        would_tell="`reproduce limited_supervision_figure6 --scale paper`",
+    ),
+    Statement(
+        number=9,
+        paper="002",
+        text="A fixed number of samples seen is the fair rewind point across subsets.",
+        published=[_number(place="Table 1", condition="subset 100%", quantity="rewind_samples")],
+        would_tell="`reproduce limited_supervision_figure7 --scale paper`",
+    ),
+    Statement(
+        number=10,
+        paper="000",
+        text="Global beats layerwise pruning, and leaves the first layers nearly whole.",
+        would_tell="`reproduce one_ticket_figure1 --scale paper`",
+    ),
+    Statement(
+        number=11,
+        paper="000",
+        text="Winning ticket > preserved mask > locally permuted > globally permuted.",
+        would_tell="`reproduce one_ticket_figurea1 --scale paper`",
+    ),
+    Statement(
+        number=12,
+        paper="000",
+        text="Tickets transfer within and across data sets; larger sources and more classes transfer better.",
+        published=[_number(place="section 4.2", network="ResNet50", quantity="remaining_percent")],
+        would_tell="`reproduce one_ticket_figure3 --scale paper`, and figures 2 and 4",
+    ),
+    Statement(
+        number=13,
+        paper="000",
+        text="VGG-19's tickets transfer between SGD and Adam.",
+        would_tell="`reproduce one_ticket_figure5 --scale paper`",
+    ),
+    Statement(
+        number=14,
+        paper="003",
+        text="Where IMP finds a winning ticket, its subnetworks are more stable than random ones; elsewhere not.",
+        published=[
+            _number(place="Figure 3 table", network="Lenet", condition="standard*", quantity="order_distance_ratio"),
+            _number(place="Figure 3 table", network="VGG-19", condition="standard*", quantity="order_distance_ratio"),
+        ],
+        would_tell="`reproduce stabilizing_figure3 --scale paper`",
+    ),
+    Statement(
+        number=15,
+        paper="003",
+        text="Rewound early, subnetworks are stable and beat the dense network; later rewinding saturates, then hurts.",
+        published=[_number(place="abstract", network="deeper networks", quantity="rewind_percent_of_training")],
+        would_tell="`reproduce stabilizing_figure4 --scale paper`",
+    ),
+    Statement(
+        number=16,
+        paper="003",
+        text="ResNet-50: one-shot pruning matches the dense network at 30%, iterative pruning at 20% of the weights.",
+        published=[
+            _number(
+                place="section 5 (Figure 8)",
+                network="Resnet-50",
+                condition="iterative, 20% a round*",
+                quantity="remaining_percent",
+            )
+        ],
+        would_tell="`reproduce stabilizing_figure8 --scale paper`",
+    ),
+    Statement(
+        number=17,
+        paper="003",
+        text="VGG-19 reinitialised matches the dense network to 80% pruned, IMP to 99%; SNIP lies between.",
+        published=[_number(place="Appendix A", network="VGG-19", condition="warmup*", quantity="sparsity_percent")],
+        would_tell="`reproduce stabilizing_figure9 --scale paper`",
+    ),
+    Statement(
+        number=18,
+        paper="004",
+        text="Conv-6: in two rounds CS finds a sparse ticket that is better than every one of 30 rounds of IMP.",
+        published=[
+            _number(place="section 4.1 (Figure 3 left)", condition="after 2 iterations*", quantity="sparsity_percent")
+        ],
+        would_tell="`reproduce continuous_sparsification_figure3 --scale paper`",
+    ),
+    Statement(
+        number=19,
+        paper="004",
+        text="ResNet-18 (CIFAR): CS without rewinding beats IMP below 97% sparsity within five rounds.",
+        published=[
+            _number(place="section 4.2 (Figure 3 right)", condition="*best-of-runs curve", quantity="sparsity_percent"),
+            _number(place="section 4.2 (Figure 3 right)", condition="*first iteration", quantity="sparsity_percent"),
+        ],
+        would_tell="`reproduce continuous_sparsification_figure3 --scale paper`",
+    ),
+    Statement(
+        number=20,
+        paper="004",
+        text="Masks of an untrained network: CS is accurate and sparse where stochastic sparsification breaks down.",
+        published=[
+            _number(place="section 4.1", method="CS", quantity="top1"),
+            _number(place="section 4.1", method="SS", quantity="top1"),
+        ],
+        would_tell="`reproduce continuous_sparsification_figure2 --scale paper`",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was run: its rows, and what is drawn and asked of them.
+
+    Attributes:
+        name: Name of the sweep's file, or of the figure of a paper.
+        command: The command that makes the rows.
+        figure: What is drawn and asked.
+        rows: Its rows, those that other evidence has and that it draws too included.
+    """
+
+    name: str
+    command: str
+    figure: ScaledFigure
+    rows: pd.DataFrame
+
+    @property
+    def content(self) -> FigureContent:
+        """Numbers and verdicts."""
+        return _content(self.figure.name)
+
+
+@cache
+def collected() -> dict[str, Evidence]:
+    """All evidence that has rows, by the name of what is drawn: sweeps of our own, then figures of the papers."""
+    found: dict[str, Evidence] = {}
+    tables = {path.stem: path for path in sorted(ROWS.glob("*.parquet"))}
+    for name in [*(name for name in _order() if name in tables), *(name for name in figure_files() if name in tables)]:
+        rows = [tables[name]]
+        file = SWEEPS / f"{name}.py"
+        if file.is_file():
+            module = load_user_file(file)
+            figures: Sequence[ScaledFigure] = module.figures
+            rows += [tables[other] for other in getattr(module, "WITH_ROWS_OF", ()) if other in tables]
+            command = f"sslticket sweep sweeps/findings/{name}.py --data-root /data"
+        else:
+            figures = [find_figure(name).at(SCALE)]
+            command = f"sslticket reproduce {name} --scale {SCALE} --seeds 0-5"
+        frame = read_rows(rows)
+        for figure in figures:
+            found[figure.name] = Evidence(name, command, figure, frame)
+    return found
+
+
+def _order() -> list[str]:
+    """The sweeps of our own in the order of the issue that they answer: the law first, then what explains it."""
+    first = ["lowshot_tiny", "lowshot_cifar10", "fronts", "objectives"]
+    return [*first, *sorted(file.stem for file in SWEEPS.glob("*.py") if file.stem not in first)]
+
+
+@cache
+def _content(name: str) -> FigureContent:
+    evidence = collected()[name]
+    return FigureContent(evidence.figure, evidence.rows, scale=SCALE)
+
+
+def filled_page() -> str:
+    """The page with its generated parts written anew."""
+    text = PAGE.read_text(encoding="utf-8")
+    for name, lines in {"findings": _overview(), "evidence": _sections()}.items():
+        before, rest = text.split(f"<!-- begin {name} -->\n")
+        _, after = rest.split("<!-- end -->", 1)
+        text = f"{before}<!-- begin {name} -->\n{chr(10).join(lines)}\n<!-- end -->{after}"
+    return text
+
+
+def _overview() -> Iterator[str]:
+    """A row for each finding: the statement, its numbers, and our verdicts."""
+    verdicts: dict[int, list[tuple[str, str]]] = {}
+    for evidence in collected().values():
+        for each in evidence.content.verdicts:
+            if each.finding.number is not None:
+                verdicts.setdefault(each.finding.number, []).append((each.verdict, evidence.figure.name))
+    yield "| | the paper states | its numbers | ours | at its own scale |"
+    yield "| --- | --- | --- | --- | --- |"
+    for each in STATEMENTS:
+        numbers = "; ".join(
+            f"{number.words} ({number.quantity.replace('_', ' ')})"
+            for wanted in each.published
+            for number in choose_numbers(wanted, each.paper)
+        )
+        told = _counted(verdicts.get(each.number, [])) or "not run here"
+        yield f"| {each.number} | {each.text} | {numbers or 'none in text or tables'} | {told} | {each.would_tell} |"
+
+
+def _counted(verdicts: Sequence[tuple[str, str]]) -> str:
+    """The verdicts of each piece of evidence, counted: "[lowshot_tiny](#lowshot_tiny): 3 borne out"."""
+    by_name: dict[str, dict[str, int]] = {}
+    for verdict, name in verdicts:
+        counts = by_name.setdefault(name, {})
+        counts[verdict] = counts.get(verdict, 0) + 1
+    return "; ".join(
+        f"[{name}](#{name}): {join_words([f'{count} {verdict}' for verdict, count in counts.items()])}"
+        for name, counts in by_name.items()
+    )
+
+
+def _sections() -> Iterator[str]:
+    """What was run, what it cost, its picture and a line for each statement."""
+    for name, evidence in collected().items():
+        content = evidence.content
+        yield f"### {name}"
+        yield ""
+        yield f"{evidence.figure.title}. {evidence.figure.question}"
+        yield ""
+        file = f"findings/{evidence.name}.parquet"
+        yield f"`{evidence.command}`: {_cost(evidence.rows)}; rows in [{file}]({file})."
+        yield ""
+        yield f"![{evidence.figure.title}](findings/{name}.png)"
+        yield ""
+        yield "| finding | statement | verdict | numbers |"
+        yield "| --- | --- | --- | --- |"
+        for each in content.verdicts:
+            p = "" if pd.isna(each.p) else f"; p = {each.p:.2g}"
+            why = f" ({each.why})" if each.why else ""
+            number = "" if each.finding.number is None else str(each.finding.number)
+            yield f"| {number} | {each.finding.text} | **{each.verdict}**{why} | {each.numbers}{p} |"
+        yield ""
+        for sentence in content.left_out:
+            yield f"- Left out: {sentence}."
+        if content.left_out:
+            yield ""
+
+
+def _cost(rows: pd.DataFrame) -> str:
+    """Searches, trainings, core-hours and commits of rows."""
+    levels = rows[rows["kind"] == "level"].drop_duplicates(["run", "level"])
+    scores = stats.unique_trainings(stats.name_series(rows))
+    hours = (levels["seconds"].sum() + scores["seconds"].sum()) / 3600
+    seeds = levels.groupby("recipe")["search_seed"].nunique()
+    each = f"{seeds.min()} to {seeds.max()}" if seeds.min() < seeds.max() else str(seeds.max())
+    commits = ", ".join(sorted(set(rows["commit"].astype(str))))
+    return (
+        f"{levels['run'].nunique():,} searches ({each} of each kind), {len(scores):,} trainings of tickets, "
+        f"{hours:.1f} hours of one core beside other work, commit {commits}"
+    )
+
+
+def draw() -> None:
+    """Draw every picture anew."""
+    for name, evidence in collected().items():
+        with TemporaryDirectory() as folder:
+            drawn = draw_figure(evidence.figure, evidence.rows, Path(folder), formats=["png"], scale=SCALE)
+            (ROWS / f"{name}.png").write_bytes(drawn.files[0].read_bytes())
+
+
+if __name__ == "__main__":
+    made = filled_page()
+    if "--check" not in sys.argv:
+        PAGE.write_text(made, encoding="utf-8")
+        draw()
+    elif made != PAGE.read_text(encoding="utf-8"):
+        sys.exit("docs/findings.md is out of date; make findings")

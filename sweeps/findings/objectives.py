@@ -1,0 +1,87 @@
+"""Which objectives find tickets: all of them on CIFAR-10, at eight densities, by searches of 200 steps a level.
+
+Run       sslticket sweep sweeps/findings/objectives.py --out runs/objectives --data-root /data
+Cost      docs/findings.md has the core-hours that it took.
+"""
+
+from findings_sweeps import TENTH_OF_LABELS, TICKET, by_density, scored, searches, told
+
+from sslticket.campaign.panels import Between, Finding, Gap, Ordering
+
+HALVED = {"levels": 7, "rate": 0.5, "length": "200it", "drops": ["140it", "180it"], "rewind": "1920samples"}
+WITHOUT_LABELS = ("RotNet", "Exemplar", "SimCLR", "MoCoV2", "BYOL", "SimSiam", "BarlowTwins", "VICReg", "SwAV", "DINO")
+FEW_LABELS = (TENTH_OF_LABELS, {**TENTH_OF_LABELS, "objective": "S4LExemplar"})
+sweeps = [
+    searches(
+        "cifar10",
+        {"objective": "Supervised"},
+        settings=HALVED,
+        evaluate=[scored("cifar10", controls=["random"], levels="0-7"), scored("cifar10", heads=["own"], levels="0-7")],
+        title="Labels, and random tickets",
+    ),
+    searches(
+        "cifar10",
+        *({"objective": name} for name in WITHOUT_LABELS),
+        *FEW_LABELS,
+        {"shuffle-labels": 1.0},
+        settings=HALVED,
+        evaluate=[scored("cifar10", levels="1-7")],
+        title="All other objectives",
+    ),
+]
+
+SHOWN = {
+    "labels": "supervised",
+    "shuffled labels": "supervised-shuffled",
+    "RotNet": "rotnet",
+    "Exemplar": "exemplar",
+    "S4L, 10% of the labels": "s4l-rotation",
+    "S4L-Exemplar, 10%": "s4l-exemplar",
+    "SimCLR": "simclr",
+    "MoCo v2": "mocov2",
+    "BYOL": "byol",
+    "SimSiam": "simsiam",
+    "Barlow Twins": "barlowtwins",
+    "VICReg": "vicreg",
+    "SwAV": "swav",
+    "DINO": "dino",
+}
+PANEL = by_density(
+    "All objectives",
+    {label: {**TICKET, "objective": name, "subset": 1.0} for label, name in SHOWN.items()},
+    target="cifar10",
+    source="cifar10",
+)
+SEVERE = Between(high=0.1)
+# Two families, each corrected by itself: six searches a side can tell up to 23 statements apart.
+figures = [
+    told(
+        "objectives_beat_random",
+        "Objectives against random tickets",
+        "Which objectives find tickets that are better than random ones where more than 90% is pruned?",
+        [PANEL],
+        [
+            Finding(
+                number=2,
+                text=f"{label}: better than random tickets.",
+                check=Ordering(panel=PANEL.title, series=(label, "random"), at=SEVERE),
+            )
+            for label in SHOWN
+        ],
+    ),
+    told(
+        "objectives_match_labels",
+        "Objectives against labels",
+        "Which objectives find tickets that are within a point of those of labels where more than 90% is pruned?",
+        [PANEL],
+        [
+            Finding(
+                number=2,
+                text=f"{label}: within a point of labels.",
+                check=Gap(panel=PANEL.title, series=(label, "labels"), at=SEVERE, low=-0.01, high=0.01),
+            )
+            for label in SHOWN
+            if label != "labels"
+        ],
+    ),
+]
