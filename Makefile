@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Threads that wait without spinning: where other work shares the cores, spinning ones are many times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test check docs tables fuzz mutate bench bench-gpu pictures slurm-install clean
+.PHONY: demo test check docs tables findings fuzz mutate bench bench-gpu pictures slurm-install clean
 
 # Six searches of each kind, for a verdict is about searches and needs as many. Labels and RotNet run side by side, and so do
 # two evaluations that share the rows; what the second of two prints is in a file. The demonstration's net is tiny: a second
@@ -44,6 +44,10 @@ docs: .venv/installed
 
 tables: .venv/installed
 	python docs/recipe_table.py
+
+# What the papers found, from the rows in docs/findings: the tables of its page, and the pictures.
+findings: .venv/installed
+	python docs/findings.py
 
 # Hours; it goes on where fuzz.log ends.
 fuzz: .venv/installed

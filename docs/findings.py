@@ -18,7 +18,6 @@ from sslticket.campaign.panels import Published
 from sslticket.campaign.published_numbers import choose_numbers
 from sslticket.registry import load_user_file
 from sslticket.report import stats
-from sslticket.report.text import join_words
 from sslticket.results.table import read_rows
 
 ROOT = Path(__file__).parents[1]
@@ -307,10 +306,8 @@ def _counted(verdicts: Sequence[tuple[str, str]]) -> str:
     for verdict, name in verdicts:
         counts = by_name.setdefault(name, {})
         counts[verdict] = counts.get(verdict, 0) + 1
-    return "; ".join(
-        f"[{name}](#{name}): {join_words([f'{count} {verdict}' for verdict, count in counts.items()])}"
-        for name, counts in by_name.items()
-    )
+    told = {name: ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) for name, counts in by_name.items()}
+    return "; ".join(f"[{name}](#{name}): {words}" for name, words in told.items())
 
 
 def _sections() -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Where a ticket's file lies: at a path, in an exported folder, or in a repository of the Hugging Face Hub."""
+"""Where a file lies: a ticket at a path, in an exported folder or on the Hugging Face Hub, and any file on the Hub."""
 
 import filecmp
 import re
@@ -17,7 +17,7 @@ _HUB_NAME = re.compile(r"hf:/{1,2}([\w.-]+/[\w.-]+)(?:@(refs/\w+/[\w.-]+|[^/@]+)
 
 
 class HubName(NamedTuple):
-    """A ticket on the Hub: `hf://user/name[@revision][/path]`.
+    """A file on the Hub: `hf://user/name[@revision][/path]`.
 
     Attributes:
         repo: "user/name".
@@ -39,7 +39,19 @@ def is_hub_name(place: Path | str) -> bool:
 
 
 def parse_hub_name(place: Path | str) -> HubName:
-    """What a name on the Hub says; a path that does not end in .safetensors is an exported folder's.
+    """What a ticket's name on the Hub says; a path that does not end in .safetensors is an exported folder's.
+
+    Raises:
+        BadInput: If it is no such name.
+    """
+    name = split_hub_name(place)
+    if not name.file.endswith(".safetensors"):
+        name = name._replace(file=f"{name.file}/{TICKET_FILE}".removeprefix("/"))
+    return name
+
+
+def split_hub_name(place: Path | str) -> HubName:
+    """Repository, revision and path in a name on the Hub; the path is "" where the name has none.
 
     Raises:
         BadInput: If it is no such name.
@@ -48,9 +60,7 @@ def parse_hub_name(place: Path | str) -> HubName:
     if match is None or any(part in ("", ".", "..") for part in (match[3] or "ticket").split("/")):
         raise BadInput(f"{place} is no name on the Hugging Face Hub; write it hf://user/name[@revision][/path]")
     repo, revision, path = match.groups()
-    if path is None:
-        return HubName(repo, revision, TICKET_FILE)
-    return HubName(repo, revision, path if path.endswith(".safetensors") else f"{path}/{TICKET_FILE}")
+    return HubName(repo, revision, path or "")
 
 
 def resolve_ticket_file(place: Path | str) -> Path:
@@ -75,18 +85,28 @@ def resolve_ticket_file(place: Path | str) -> Path:
     )
 
 
-def download_from_hub(name: HubName) -> Path:
+def download_from_hub(name: HubName, *others: str) -> Path:
     """The file in the Hub's cache on this machine, downloaded where it is not there yet.
+
+    Args:
+        name: The file.
+        *others: Further paths in the repository, which are tried in turn where it has no such file.
 
     Raises:
         BadInput: If there is no such file, it may not be read, or the Hub cannot be reached.
     """
     try:
-        from huggingface_hub import errors, hf_hub_download
+        from huggingface_hub import constants, errors, hf_hub_download
     except ImportError:
         raise BadInput(f"{name} needs a package that is not installed; pip install huggingface_hub") from None
     try:
-        return Path(hf_hub_download(name.repo, name.file, revision=name.revision, library_name="sslticket"))
+        for file in (name.file, *others):
+            try:
+                return Path(hf_hub_download(name.repo, file, revision=name.revision, library_name="sslticket"))
+            except errors.EntryNotFoundError:  # also of a file that is not in the cache while there is no network
+                if file == (name.file, *others)[-1]:
+                    raise
+        raise AssertionError("the last file is returned or not found")
     except errors.GatedRepoError:
         fix = f"accept its terms on https://huggingface.co/{name.repo} and run `hf auth login`"
         raise BadInput(f"{name} is for those who accept the terms of its owner; {fix}") from None
@@ -97,7 +117,10 @@ def download_from_hub(name: HubName) -> Path:
         raise BadInput(f"{name.repo} has no revision {name.revision}; give a branch, a tag or a commit of it") from None
     except errors.LocalEntryNotFoundError:
         fix = f"where there is a network, run `hf download {name.repo} {name.file}`, and give the file that it prints"
-        raise BadInput(f"{name} is not on this machine, and the Hugging Face Hub gave no answer; {fix}") from None
+        asked = "was not asked, since HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "gave no answer"
+        raise BadInput(
+            f"{name} is not on this machine (in {constants.HF_HUB_CACHE}), and the Hugging Face Hub {asked}; {fix}"
+        ) from None
     except errors.EntryNotFoundError:
         fix = "write hf://user/name/path for a file or an exported folder in it"
         raise BadInput(f"{name.repo} has no file {name.file}; {fix}") from None

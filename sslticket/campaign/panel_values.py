@@ -255,15 +255,15 @@ def _word(value: Any) -> str:
 
 def _column(rows: pd.DataFrame, name: str) -> "pd.Series[Any]":
     """A column of the rows, an entry of one that holds several ("metrics.top1"), or a setting of their recipes."""
+    setting = name.rpartition(".")[2].replace("-", "_")
+    if f"own_{setting}" in rows:  # what a panel has on its x, of which the column no longer tells
+        return rows[f"own_{setting}"]
     if name in rows:
         return rows[name]
     holder, _, entry = name.partition(".")
     if holder in rows and holder != "settings":
         found = [own.get(entry) if isinstance(own, dict) else None for own in rows[holder]]
         return pd.Series(found, rows.index, object)
-    setting = name.rpartition(".")[2].replace("-", "_")
-    if f"own_{setting}" in rows:
-        return rows[f"own_{setting}"]
     found = [own.get(setting) if isinstance(own, dict) else None for own in rows["settings"]]
     return pd.Series(found, rows.index, object)
 

@@ -27,6 +27,7 @@ from sslticket.data.source import make_loader
 from sslticket.errors import BadInput, unknown_name
 from sslticket.escaping import escape_lines, escape_terminal, shell_quote
 from sslticket.evaluation.protocols import find_protocol, propose_protocol
+from sslticket.models import RANDOM_INIT
 from sslticket.objectives.base import objective_of
 from sslticket.results.run_dir import read_json_or_empty
 from sslticket.results.throughput import (
@@ -293,7 +294,8 @@ def show_views(recipe: Recipe, runtime: RuntimeConfig, output: Path, *, images: 
     with atomic_write(output) as temporary:
         picture.save(temporary, "PNG", optimize=True)
     seen = f"{dataset.name}, the first {images} images of a batch of {recipe.training.batch_size:,}"
-    return f"{output}\n{seen}; {_describe_views(chosen.views)}"
+    start = "" if recipe.init == RANDOM_INIT else f"; the search starts from {recipe.init}"
+    return f"{output}\n{seen}; {_describe_views(chosen.views)}{start}"
 
 
 def _first_images(recipe: Recipe, runtime: RuntimeConfig, images: TrainingImages, count: int) -> tuple[Tensor, Batch]:

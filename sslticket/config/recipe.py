@@ -16,7 +16,7 @@ from sslticket.data.augment import Transform, View
 from sslticket.data.datasets.base import check_part, display_name, path_safe
 from sslticket.data.datasets.catalogue import known_dataset, load_dataset
 from sslticket.errors import BadInput
-from sslticket.models import MODELS, load_model
+from sslticket.models import MODELS, RANDOM_INIT, load_model
 from sslticket.registry import (
     NO_FLAGS,
     OMIT_DEFAULT,
@@ -195,6 +195,8 @@ class Recipe:
         objective: What the network learns while tickets are searched.
         training: How the network is trained.
         search: How weights are pruned and rewound.
+        init: Weights that the search starts from: "random", drawn by the seed; "pretrained", the library's default; a
+            timm tag, a torchvision weight, "hf-hub:user/name", or a file, which the key knows by its content.
         seed: Seed of initialisation, order, augmentation and subset.
         precision: Precision of the forward and backward pass; weights are float32 throughout. None for the device's
             own: bf16 on CUDA, fp32 elsewhere and with --exact; the key tells which.
@@ -205,6 +207,7 @@ class Recipe:
     objective: ObjectiveSettings
     training: TrainConfig = field(metadata=stored_as("fit"))
     search: SearchSettings
+    init: str = field(default=RANDOM_INIT, metadata=OMIT_DEFAULT)
     seed: int = 0
     precision: Precision | None = None
 
@@ -216,6 +219,10 @@ class Recipe:
             if not hasattr(getattr(self, name), method):
                 example = "RotNet()" if name == "objective" else "IMP(levels=3, rate=0.5)"
                 raise BadInput(f"Recipe({name}=...) must be one such as {example}, got {getattr(self, name)!r}")
+        if not isinstance(self.init, str) or not self.init.strip():
+            raise BadInput(
+                f"--init must name weights, got {self.init!r}; give random, or pretrained for a timm network"
+            )
         object.__setattr__(self, "model", load_model(self.model))
 
     @classmethod
@@ -355,6 +362,12 @@ class RecipeRecord:
     def seed(self) -> int:
         """Seed of the search."""
         return int(self._required("seed"))
+
+    @property
+    def init(self) -> str | None:
+        """Name of the weights that the search started from; None where its seed drew them."""
+        name = self.tree.get("init", RANDOM_INIT)
+        return None if name == RANDOM_INIT else str(name)
 
     @property
     def precision(self) -> str | None:

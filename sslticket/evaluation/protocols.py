@@ -336,11 +336,17 @@ MORCOS = tuple(
 # Any folder of one's own: the training that One ticket to win them all has for every data set, with either optimiser.
 # Its 90 epochs with drops after 5, 6.5 and 8 ninths are those of large images; the batch is ours, since a folder has
 # thousands of photographs where ImageNet has a million, with SGD's rate in proportion.
+# With AdamW the warmup and rate are DeiT's (see below) for the same 90 epochs, and the rate falls along a cosine to 0.
 _FOLDER_BATCH = 64
+_FOLDER_OPTIMIZERS = (*_MORCOS_OPTIMIZERS, "adamw")
 _FOLDER_SETTINGS = ("length", "image_size", "optimizer", "batch_size", "lr", "half")
 
 
 def _folder_training(optimizer: str, batch: int) -> TrainConfig:
+    if optimizer == "adamw":
+        rate = float(f"{_DEIT.optimizer.lr * batch / _DEIT.batch_size:.3g}")
+        fit = replace(_DEIT, length="90ep", batch_size=batch, last_lr=0.0, drop_path=0.0)
+        return replace(fit, optimizer=_DEIT.optimizer.with_lr(rate))
     usual = _morcos("imagenet", optimizer).training_for("resnet50")
     return replace(usual.scaled_to_batch(batch), batch_size=batch, ghost_batch=None)
 
@@ -375,8 +381,8 @@ def folder_protocol(name: str) -> Protocol:
     if half != given.get("half"):
         raise BadInput(f"half must be a or b, got {given['half']} in {name}; give half=a")
     optimizer = given.get("optimizer", "sgd")
-    if optimizer not in _MORCOS_OPTIMIZERS:
-        raise BadInput(f"optimizer must be {' or '.join(_MORCOS_OPTIMIZERS)}, got {optimizer} in {name}; give one")
+    if optimizer not in _FOLDER_OPTIMIZERS:
+        raise BadInput(f"optimizer must be {', '.join(_FOLDER_OPTIMIZERS)}, got {optimizer} in {name}; give one")
     size = None if "image_size" not in given else _whole_number(given, "image_size", name)
     batch = _whole_number(given, "batch_size", name) if "batch_size" in given else _FOLDER_BATCH
     training = _folder_training(optimizer, batch)
@@ -735,7 +741,9 @@ def propose_protocol(recipe: Mapping[str, Any], *, trial: bool = False) -> Proto
         return _folder_proposal(record, inputs, half, trial)
     if trial:
         short = _BY_NAME.get(f"{data.dataset}-trial")
-        return own_protocol(recipe) if short is None or half else short
+        if short is None or half or not _network_takes_size(model, inputs, short.input_size):
+            return own_protocol(recipe)
+        return short
     same_size = [each for each in here if each.input_size == inputs.image_size]
     own = None
 
@@ -762,13 +770,17 @@ def propose_protocol(recipe: Mapping[str, Any], *, trial: bool = False) -> Proto
     return next((each for each in here if _network_takes_size(model, inputs, each.input_size)), None)
 
 
+def _kind_of(optimizer: Optimizer) -> str:
+    return "adamw" if isinstance(optimizer, AdamW) else "adam"
+
+
 def _folder_proposal(record: RecipeRecord, inputs: InputSpec, half: Half | None, trial: bool) -> Protocol:
     training = record.training
     # The search's batch may be that of a small subset; what all are scored under is of one batch.
     given = {
         "length": training.length,
         "image_size": inputs.image_size,
-        "optimizer": "sgd" if training.optimizer.scales_with_batch else "adam",
+        "optimizer": "sgd" if training.optimizer.scales_with_batch else _kind_of(training.optimizer),
         "batch_size": training.batch_size if trial else None,
         "half": half,
     }
@@ -780,6 +792,9 @@ def _network_takes_size(model: str, inputs: InputSpec, size: int) -> bool:
     import torch  # only here: a protocol is data, and looked up before anything is trained
 
     from sslticket import models
+
+    if inputs.image_size == size:
+        return True
 
     def shapes(side: int) -> dict[str, torch.Size]:
         backbone = models.create_model(model, channels=inputs.channels, image_size=side)

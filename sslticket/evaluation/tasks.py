@@ -193,6 +193,8 @@ def ticket_row_fields(path: Path, ticket: Ticket) -> dict[str, Any]:
         **({} if ticket.pattern is None else {"pattern": str(ticket.pattern)}),
         "ticket_hash": ticket.hash,
         **({"search_seed": origin["seed"]} if "seed" in origin else {}),
+        **({"init": recipe.init} if recipe.init else {}),
+        **({"init_hash": origin["init_hash"]} if "init_hash" in origin else {}),
         "search": recipe.search_name,
         "settings": recipe.settings(),
         **{key: origin[key] for key in ("rewind_samples", "search_samples") if key in origin},

@@ -32,6 +32,7 @@ def ticket_facts(ticket: Ticket) -> dict[str, str]:
         imported = is_imported(ticket)
         words = [recipe["model"], recipe["data"]["dataset"]]
         words += [origin[key] for key in ("objective", "dataset", "data_hash")]
+        words += [where[key] for where, key in ((recipe, "init"), (origin, "init_hash")) if key in where]
         keys = ("images", "classes", "rewind_samples", "search_samples")
         counts = [origin[key] for key in keys if key in origin or not imported]
         counts += [inputs.channels, inputs.image_size] if inputs else []
@@ -84,6 +85,7 @@ def _collect_facts(ticket: Ticket) -> dict[str, str]:
         "data": f"{origin['dataset']}{_images_text(data)}: {origin['images']:,} images, {origin['classes']:,} classes, "
         f"hash {origin['data_hash']}",
         **({"labels": labels} if labels else {}),
+        **({"init": f"{recipe['init']}, hash {origin['init_hash']}"} if "init_hash" in origin else {}),
         "level": density_text(ticket),
         **({"pattern": pattern} if (pattern := pattern_text(ticket)) else {}),
         "W_k": f"{start}; the search saw {origin['search_samples']:,}",

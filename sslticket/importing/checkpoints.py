@@ -7,27 +7,17 @@ masks of their pruner in a list (rigl-torch) or by names (rigl-reproducibility),
 zeros are the mask.
 """
 
-import argparse
-import hashlib
-import pickle
 import re
-import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from sslticket.errors import BadInput, one_line
-from sslticket.escaping import escape_terminal
+from sslticket.errors import BadInput
+from sslticket.storage.state_files import check_plain_tensor, file_digest, find_state, read_tensors
 
-_STATES = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params")
-"""Where a checkpoint keeps its network's state, the usual names first."""
 _TOLD = ("arch", "epoch", "step")
 """What a checkpoint may tell of itself that a ticket can record."""
 _WRAPPERS = ("module", "_orig_mod", "model", "backbone", "encoder", "net", "network")
@@ -60,24 +50,20 @@ _ASP_BUFFER = re.compile(r"__(\w+)_mma_(mask|pruned_p)")
 """The last part of the names of what apex's ASP keeps beside a weight."""
 
 
-def file_digest(path: Path) -> str:
-    """16 hexadecimal digits over a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint; no code that it holds is run.
 
     Raises:
         BadInput: If there is no such file, it holds more than tensors and plain values, or no weights and no masks.
     """
+    if not path.is_file():
+        raise BadInput(f"there is no file {path}; give a checkpoint, or a folder of open_lth's levels")
     raw = read_tensors(path)
-    state = _find_state(raw)
+    state = find_state(raw)
     if not state:
         raise BadInput(f"{path} holds no tensors by their names; give a state dict, or a checkpoint that holds one")
     for name, value in state.items():
-        _check_tensor(name, value, path)
+        check_plain_tensor(name, value, path)
     prefix = _common_wrapper(state)
     state = {name.removeprefix(prefix): value for name, value in state.items()}
     form, state, masks = _split_masks(state, path)
@@ -92,60 +78,6 @@ def read_checkpoint(path: Path) -> Checkpoint:
                 "network"
             )
     return Checkpoint(path=path, form=form, state=state, masks=masks, told=told, digest=file_digest(path))
-
-
-def read_tensors(path: Path) -> Any:
-    """What `torch.save` or safetensors wrote: tensors and plain values.
-
-    Raises:
-        BadInput: If there is no such file, it is none of these, or more than these is in it.
-    """
-    if not path.is_file():
-        raise BadInput(f"there is no file {path}; give a checkpoint, or a folder of open_lth's levels")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        if zipfile.is_zipfile(path):  # whose parts torch.save never compresses
-            with zipfile.ZipFile(path) as parts:
-                if any(part.compress_type != zipfile.ZIP_STORED for part in parts.infolist()):
-                    raise BadInput(f"{path} is compressed, which no file of torch.save is; give one as it was written")
-        harmless = [
-            argparse.Namespace,
-            np.dtype,
-            _numpy_scalar(),
-            *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")),
-        ]
-        with torch.serialization.safe_globals(harmless), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except BadInput:
-        raise
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        held = f"a {escape_terminal(named[1])} beside its tensors" if named else "more than a file of torch.save should"
-        raise BadInput(
-            f"{path} holds {held}, and reading that could run code; where you trust it, load it yourself, "
-            "torch.save(model.state_dict(), FILE), and import that file"
-        ) from None
-    except Exception as error:  # of a file of anybody's, whose reader raises whatever comes of it
-        raise BadInput(
-            f"{path} cannot be read ({escape_terminal(one_line(error))}); give a file of torch.save or safetensors"
-        ) from None
-
-
-def _numpy_scalar() -> Any:
-    """The function by which pickles make numpy's numbers; its module has moved."""
-    return np.float64(0).__reduce__()[0]
-
-
-def _find_state(raw: Any) -> dict[str, Tensor]:
-    """The tensors of the network in a checkpoint, by their names; {} where there are none."""
-    if not isinstance(raw, Mapping):
-        return {}
-    for name in _STATES:
-        if isinstance(raw.get(name), Mapping) and (found := _find_state(raw[name])):
-            return found
-    return {str(name): value.detach() for name, value in raw.items() if isinstance(value, Tensor)}
 
 
 def _common_wrapper(names: Mapping[str, Any]) -> str:
@@ -228,19 +160,8 @@ def _is_binary(value: Tensor) -> bool:
     return value.dim() > 1 and bool(((value == 0) | (value == 1)).all())
 
 
-def _check_tensor(name: str, value: Tensor, path: Path) -> None:
-    """Refuse a tensor that is no plain array, or repeats a few bytes: a small file could ask for any memory."""
-    if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_nested:
-        raise BadInput(
-            f"{path} holds {name} as a sparse, quantized, nested or empty tensor; give one of plain tensors, such as "
-            "to_dense() and dequantize() make"
-        )
-    if value.numel() * value.element_size() > path.stat().st_size:
-        raise BadInput(f"{path} says that {name} is larger than the file is; give a checkpoint that torch.save wrote")
-
-
 def _as_mask(name: str, mask: Tensor, path: Path) -> Tensor:
-    _check_tensor(name, mask, path)
+    check_plain_tensor(name, mask, path)
     if not bool(((mask == 0) | (mask == 1)).all()):
         raise BadInput(f"the mask of {name} in {path} has other values than 0 and 1; give one that keeps or prunes")
     return mask != 0

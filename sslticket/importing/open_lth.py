@@ -10,7 +10,8 @@ from typing import Any
 from sslticket.config.recipe import OPEN_LTH, UNKNOWN
 from sslticket.data.datasets.catalogue import known_dataset
 from sslticket.errors import BadInput
-from sslticket.importing.checkpoints import Checkpoint, file_digest, read_checkpoint
+from sslticket.importing.checkpoints import Checkpoint, read_checkpoint
+from sslticket.storage.state_files import file_digest
 
 _MASK, _SETTINGS = "mask.pth", "hparams.log"
 _MODELS: Mapping[str, str] = {

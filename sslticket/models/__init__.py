@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 __all__ = [
     "MODELS",
     "PAPER_MODELS",
+    "RANDOM_INIT",
     "accepts_image_size",
     "create_model",
     "list_models",
     "load_model",
     "num_features",
 ]
+
+RANDOM_INIT = "random"
+"""The `--init` of a search that starts from weights drawn by its seed; see `sslticket.models.pretrained` for others."""
 
 PAPER_MODELS: Mapping[str, str] = {
     "alexnet": "sslticket.models.backbones:alexnet",

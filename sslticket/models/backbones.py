@@ -196,8 +196,8 @@ def create_model(name: str, *, channels: int = 3, image_size: int = 224, drop_pa
     if own is None and (bare := name_without_weights(name)) is not None:
         known = registry.is_built_in(bare) or bare in list_external_models()
         raise BadInput(
-            f"--model must name a network without trained weights, since tickets are searched from a random "
-            f"initialisation, got {name!r}; give --model {bare if known else 'the name of a network, such as resnet50'}"
+            f"--model must name a network without trained weights, got {name!r}; give --model "
+            f"{bare if known else 'the name of a network, such as resnet50'}, and --init {name} to start from them"
         )
     try:
         if own is not None:

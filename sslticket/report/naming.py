@@ -165,10 +165,11 @@ _MAX_SETTINGS = 4
 def name_tickets(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame of `naming.fill_defaults` with the columns `tickets`, what found them, and `variant`.
 
-    A name is the objective, the N:M pattern, the subset or the shots and, where a model has several, the source; then,
-    in brackets, the search, where a model has several, and the fewest settings of the recipe that tell those apart
-    which are still alike; these two are `variant`. Recipes of rows that hold no settings are told apart by their hash.
-    Last come the images, where searches of one recipe were of several. Seeds are never in a name.
+    A name is the objective, the N:M pattern, the subset or the shots, where a model has several, the source, and the
+    weights that the search started from where its seed did not draw them; then, in brackets, the search, where a model
+    has several, and the fewest settings of the recipe that tell those apart which are still alike; these two are
+    `variant`. Recipes of rows that hold no settings are told apart by their hash. Last come the images, where searches
+    of one recipe were of several. Seeds are never in a name.
 
     `search` and `settings` are filled in where any row of a recipe has them; else they are "" and None.
     """
@@ -178,7 +179,8 @@ def name_tickets(frame: pd.DataFrame) -> pd.DataFrame:
     silent = {key[:-1] for key, recipe in recipes.items() if not recipe["search"]}
     alike: dict[Any, list[Any]] = defaultdict(list)
     for key, recipe in recipes.items():
-        told = shots_per_class(recipe["settings"]), asked_pattern(recipe["settings"])
+        settings = recipe["settings"]
+        told = shots_per_class(settings), asked_pattern(settings), init_words(settings)
         alike[key[:-1], "" if key[:-1] in silent else recipe["search"], told].append(key)
     images = {key: list(own["images"].unique()) for key, own in frame.groupby(_RECIPE_KEYS)}
     names = {}
@@ -232,13 +234,28 @@ def asked_pattern(settings: Any) -> str:
     return str(settings.get("pattern") or "") if isinstance(settings, dict) else ""
 
 
+def init_words(settings: Any) -> str:
+    """The weights that a search of a network started from, in short: "init dino"; "" where its seed drew them.
+
+    A network's weights go by their tag, those of a file by the first digits of its hash.
+    """
+    name = settings.get("init") if isinstance(settings, dict) else None
+    if not isinstance(name, str):
+        return ""
+    kind, colon, rest = name.partition(":")
+    if colon:
+        return f"init {kind} {rest[:8]}" if kind == "file" else f"init {rest}"
+    return f"init {name.partition('.')[2] or name}"
+
+
 def _base_name(recipe: Mapping[str, Any], source: bool) -> str:
     words = " ".join(filter(None, [str(recipe["objective"]), asked_pattern(recipe["settings"])]))
     if recipe["subset"] < 1:
         words += f" {100 * recipe['subset']:g}%{_SUBSET_SUFFIXES.get(recipe['subset_by'], '')}"
     if count := shots_per_class(recipe["settings"]):
         words += f" {count} shot{'' if count == 1 else 's'}"
-    return words + (f" from {recipe['source']}" if source else "")
+    words += f" from {recipe['source']}" if source else ""
+    return ", ".join(filter(None, [words, init_words(recipe["settings"])]))
 
 
 def _distinguishing_settings(settings: Sequence[dict[str, Any] | None], recipes: Sequence[str]) -> Iterator[str]:

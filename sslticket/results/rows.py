@@ -59,6 +59,8 @@ class Row:
             of one's own that does not.
         ticket_hash: Hash of the ticket's file.
         search_seed: Seed of the search; None of an imported ticket of which nobody knows it.
+        init: Name of the weights that the search started from; None where its seed drew them.
+        init_hash: Hash of the file that they came from.
         search: How tickets were searched: "IMP", or search and criterion, "OneShot SNIP".
         settings: Settings of the recipe by the names of their flags, without seed and model.
         rewind_samples: Source images that the network had seen when W_k was taken.
@@ -95,6 +97,8 @@ class Row:
     pattern: str | None = None
     ticket_hash: str
     search_seed: Seed | None = None
+    init: str | None = None
+    init_hash: str | None = None
     search: str | None = None
     settings: Settings | None = None
     rewind_samples: Count | None = None

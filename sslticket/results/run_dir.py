@@ -41,8 +41,14 @@ class RunDir:
         parts: The recipe's parts from files of users, with the hashes of the files.
     """
 
-    def __init__(self, out: Path, recipe: Recipe, data_hash: str) -> None:
+    def __init__(self, out: Path, recipe: Recipe, data_hash: str, init_hash: str = "") -> None:
         """Reads what is there and writes nothing.
+
+        Args:
+            out: Folder of all runs.
+            recipe: The recipe, with the identity of its images.
+            data_hash: Hash of the images that are trained on.
+            init_hash: Hash of the weights that the search starts from; "" where its seed draws them, or for a plan.
 
         Raises:
             BadInput: If the folder holds the run of another recipe or of other data.
@@ -51,6 +57,7 @@ class RunDir:
         self.parts = recipe.parts()
         self._lease: Lease | None = None
         self._content: dict[str, Any] = {"recipe": recipe.to_dict(), "data_hash": data_hash}
+        self._content |= {"init_hash": init_hash} if init_hash else {}
         if (out / "recipe.json").exists():
             raise BadInput(f"{out} is itself the folder of a run; give its parent, --out {out.parent}")
         if out.exists() and not out.is_dir():
@@ -65,7 +72,7 @@ class RunDir:
         there = _read_recipe_file(self.path)
         for name, value in self._content.items():
             if there is not None and there.get(name) != value:
-                what = "recipe" if name == "recipe" else "set of images"
+                what = {"recipe": "recipe", "data_hash": "set of images"}.get(name, f"content of {recipe.init}")
                 raise BadInput(f"{self.path} holds the run of another {what}; give another folder with --out")
         self._check_same_parts(None if there is None else there.get("parts"))
 

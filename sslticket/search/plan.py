@@ -34,6 +34,7 @@ from sslticket.data.own_images import KeptSplit, hash_images, own_folder_name
 from sslticket.data.source import DataSource, convert_channels, open_split
 from sslticket.data.unreadable import log_empty_classes, log_left_out
 from sslticket.errors import BadInput
+from sslticket.models.pretrained import Pretrained, resolve_pretrained
 from sslticket.objectives import distributed
 from sslticket.objectives.base import objective_of
 from sslticket.provenance import collect_provenance, git_commit, library_versions
@@ -301,6 +302,7 @@ class SearchPlan:
         notes: What else a person should know: another batch, because there are few images; a folder that has changed.
         micro_batch: Source images that go through the network at once, in one process.
         numerics: How trainings compute on this machine.
+        weights: Weights that the search starts from, on this machine but for a dry run; None where its seed draws them.
     """
 
     recipe: Recipe
@@ -314,6 +316,7 @@ class SearchPlan:
     notice: str
     micro_batch: int
     numerics: Numerics
+    weights: Pretrained | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -321,8 +324,12 @@ class SearchPlan:
         """Optimiser steps of all trainings together, at most."""
         return self.stages.cumulative_steps[-1]
 
-    def build_network(self, kind: type[MaskedNetwork] = MaskedNetwork) -> MaskedNetwork:
-        """The network that is trained, drawn anew as this class of networks."""
+    def build_network(self) -> MaskedNetwork:
+        """The network that is trained, as the search starts from it."""
+        return self._build_network(MaskedNetwork, self.weights)
+
+    def _build_network(self, kind: type[MaskedNetwork], weights: Pretrained | None = None) -> MaskedNetwork:
+        """The network as this class of networks, drawn anew or with these weights."""
         return kind.build(
             self.recipe.model,
             objective_of(self.recipe),
@@ -333,6 +340,7 @@ class SearchPlan:
             drop_path=self.recipe.training.drop_path,
             gated=search_of(self.recipe).prunable_layers,
             mask_learning=search_of(self.recipe).mask_learning(self.recipe.training, self.clock),
+            weights=weights,
         )
 
     @cached_property
@@ -341,7 +349,7 @@ class SearchPlan:
         images = self.images
         try:
             return MemoryModel.measure(
-                self.build_network,
+                self._build_network,
                 images.views,
                 self.recipe.training,
                 self.numerics.precision,
@@ -498,6 +506,7 @@ class SearchPlan:
             **self.images.provenance(),
             "objective": self.recipe.task,
             "seed": self.recipe.seed,
+            **({} if self.weights is None else {"init_hash": self.weights.digest}),
             "rewind_samples": rewind * self.recipe.training.batch_size,
             "weights": weights,
             "search_samples": cost.samples,
@@ -525,6 +534,8 @@ class SearchPlan:
             "pattern": None if ticket.pattern is None else str(ticket.pattern),
             "ticket_hash": ticket.hash,
             "search_seed": recipe.seed,
+            "init": ticket.record.init,
+            "init_hash": ticket.provenance.get("init_hash"),
             "search": ticket.record.search_name,
             "settings": ticket.record.settings(),
             "rewind_samples": ticket.provenance["rewind_samples"],
@@ -563,6 +574,8 @@ def plan_search(
         BadInput: Naming what does not fit and the fix; nothing has been written.
     """
     recipe = resolve_precision(recipe, runtime)
+    if (pretrained := resolve_pretrained(recipe.model, recipe.init)) is not None:
+        recipe = replace(recipe, init=pretrained.name)
     images = TrainingImages.open(recipe, runtime, dry_run=dry_run)
     notes = [images.split.note_of_change(out)] if images.split else []
     lengths = {"trial": trial, "rewind_given": rewind_given}
@@ -598,6 +611,11 @@ def plan_search(
             backbone, channels=images.source.dataset.channels, image_size=images.views[0].size
         )
     coverage.check(recipe.model, names)
+    if pretrained is not None:
+        notes.append(describe_normalisation(pretrained, images))
+        if not dry_run:
+            pretrained = pretrained.fetch()
+            pretrained.state_for(backbone, images.source.dataset.channels)  # which refuses what does not fit
     dense = Mask.ones_like(dict(backbone.named_parameters()), names)
     stages = search.stages(clock, dense)
     weights = sum(backbone.get_parameter(name).numel() for name in prunable_weights(backbone))
@@ -606,7 +624,7 @@ def plan_search(
         data_hash = str(read_json_or_empty(out / recipe.key / "recipe.json").get("data_hash", data_hash))
     recipe = identify_images(recipe, images.identity, out, data_hash)
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
-    run_dir = RunDir(out, recipe, data_hash)
+    run_dir = RunDir(out, recipe, data_hash, init_hash=pretrained.digest if pretrained else "")
     numerics = Numerics.resolve(runtime, recipe.precision).for_training(
         stages.cumulative_steps[-1],
         size=state_size(backbone),
@@ -626,7 +644,33 @@ def plan_search(
         notice=notice,
         micro_batch=micro_batch,
         numerics=numerics,
+        weights=pretrained,
         notes=tuple(filter(None, notes)),
+    )
+
+
+def describe_normalisation(weights: Pretrained, images: TrainingImages) -> str:
+    """Return a line on images that are normalised otherwise than those of the weights were; "" where they are alike.
+
+    Args:
+        weights: The weights that a search starts from.
+        images: The images that it trains on.
+    """
+    dataset = images.source.dataset
+    theirs, ours = (weights.mean, weights.std), (dataset.mean, dataset.std)
+    if not weights.mean or all(
+        abs(one - other) < _SAME_NORMALISATION
+        for own, given in zip(theirs, ours, strict=True)
+        for one, other in zip(own, given, strict=len(own) == len(given))
+    ):
+        return ""
+    words = [
+        "mean {} and deviation {}".format(*(" ".join(f"{value:g}" for value in each) for each in of))
+        for of in (theirs, ours)
+    ]
+    return (
+        f"{weights.name} was trained on images normalised by {words[0]}; those of {dataset.name} are by {words[1]}, in "
+        "the search and under protocols alike"
     )
 
 
@@ -645,6 +689,8 @@ def _settle_lengths(recipe: Recipe, images: TrainingImages, *, trial: bool, rewi
     return rewound_within(recipe, clock, trial=trial, whole=None if rewind_given else whole)
 
 
+_SAME_NORMALISATION = 0.02
+"""What a mean or a deviation of pixels in [0, 1] may differ by: 5 of 256 steps, as ImageNet's of several authors do."""
 LEAST_STEPS_PER_EPOCH = 8
 """Batches that a folder of one's own has at least where its batch is not given: as 1% of ImageNet has of 1,536 images,
 the smallest part in "Finding Winning Tickets with Limited (or No) Supervision"."""

@@ -13,6 +13,8 @@ from sslticket.data.datasets.arrays import MADE_UP, register_made_up_dataset
 from sslticket.data.loader import Loader
 from sslticket.errors import BadInput, Diverged
 from sslticket.escaping import escape_terminal
+from sslticket.models import RANDOM_INIT
+from sslticket.models.pretrained import Pretrained
 from sslticket.objectives.base import objective_of
 from sslticket.pruning.prunable import shorten_names
 from sslticket.results.rows import DivergedRow
@@ -171,7 +173,9 @@ def _run_short(plan: SearchPlan, runtime: RuntimeConfig, batch: int, steps: int,
     usual = {"rewind": f"{steps}it", "early_bird": None, "anneal": "step"}
     shorter |= {name: value for name, value in usual.items() if name in names}
     with tempfile.TemporaryDirectory() as folder:
-        small = replace(recipe, data=data, training=training, search=replace(search_of(recipe), **shorter))
+        small = replace(
+            recipe, data=data, training=training, init=RANDOM_INIT, search=replace(search_of(recipe), **shorter)
+        )
         # What pays in the long run is compiled in a short one, too.
         how = replace(runtime, compile=plan.numerics.compiled, probe=None, log=(), tensorboard=False)
         probed = plan_search(small, how, Path(folder))
@@ -228,8 +232,14 @@ def _search_invariants(plan: SearchPlan, monitor: Monitor) -> dict[str, Invarian
         **{name: flag_invariant(name, value) for name, value in flatten_settings(recipe).items()},
         "training images": Invariant(f"sees {len(images):,} training images with the hash {images.hash}", fix),
         "evaluation images": Invariant(f"sees {seen}", fix),
+        **({} if plan.weights is None else {"weights": _weights_invariant(plan.weights)}),
         "out": Invariant(f"writes to {plan.run_dir.path.absolute()}", "give the same --out to every process"),
     }
+
+
+def _weights_invariant(weights: Pretrained) -> Invariant:
+    said = f"starts from the weights {weights.name} with the hash {weights.digest}"
+    return Invariant(said, "have the same file in every machine's cache, or give it with --init")
 
 
 def _warnings(ticket: Ticket, effective: float | None) -> list[str]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from sslticket import models
 from sslticket.config.training import Optimizer
 from sslticket.data.loader import Batch, Loader
+from sslticket.models.pretrained import Pretrained
 from sslticket.objectives import distributed
 from sslticket.objectives.base import Objective
 from sslticket.pruning import pruned_model
@@ -193,6 +194,7 @@ class MaskedNetwork(nn.Module):
         drop_path: float = 0.0,
         gated: Callable[[nn.Module], Iterable[str]] = prunable_weights,
         mask_learning: MaskLearning | None = None,
+        weights: Pretrained | None = None,
     ) -> "MaskedNetwork":
         """A network drawn anew, with open masks on the weights that `gated` names.
 
@@ -209,10 +211,13 @@ class MaskedNetwork(nn.Module):
             drop_path: See `TrainConfig`.
             gated: Returns the names of the weights that get a mask, or a gate that learns one.
             mask_learning: How masks are learned; None where they are fixed.
+            weights: Weights that the backbone has in place of those that were drawn; None to keep these.
         """
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(derive_seed(seed, "backbone"))
             backbone = models.create_model(model, channels=channels, image_size=image_size, drop_path=drop_path)
+            if weights is not None:
+                weights.load_into(backbone, channels)
             torch.default_generator.manual_seed(derive_seed(seed, "scores"))
             if mask_learning is None:
                 pruned_model.attach_masks(backbone, gated(backbone))

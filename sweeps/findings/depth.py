@@ -10,7 +10,9 @@ Cost      docs/findings.md has the core-hours that it took.
 from collections.abc import Mapping
 from pathlib import Path
 
-from findings_sweeps import scored, searches
+from findings_sweeps import RANDOM, TICKET, scored, searches, told
+
+from sslticket.campaign.panels import Between, Finding, Gap, Panel
 
 NETWORKS = Path(__file__).with_name("narrow_networks.py")
 TASKS = [{"objective": "Supervised"}, {"objective": "RotNet"}]
@@ -29,4 +31,53 @@ sweeps = [
     searches("cifar10", *pruned(ALEXNET, None), evaluate=SCORED, title="With the multilayer perceptron"),
     searches("cifar10", *pruned(RESNET, "conv7", "conv14"), evaluate=SCORED, title="Up to a third, and two thirds"),
     searches("cifar10", *pruned(RESNET, None), evaluate=SCORED, title="The whole ResNet"),
+]
+
+SHOWN = {"labels": {**TICKET, "objective": "supervised"}, "RotNet": {**TICKET, "objective": "rotnet"}, **RANDOM}
+
+
+def panel(title: str, model: str, within: str) -> Panel:
+    """Both tasks and random tickets, pruned up to a depth."""
+    where = {"model": model, "within": within, "target": "cifar10"}
+    return Panel(title=title, series=SHOWN, where=where, x_scale="log")
+
+
+THIRD, TWO_THIRDS, WHOLE = (
+    panel(f"ResNet-20, {words}", "narrow_resnet20", within)
+    for words, within in (
+        ("the first third", "up to conv7"),
+        ("two thirds", "up to conv14"),
+        ("whole", ""),
+    )
+)
+WITHOUT, WITH = (
+    panel(f"AlexNet's shape, {words} its perceptron", "small_alexnet", within)
+    for words, within in (("without", "up to conv3"), ("with", ""))
+)
+SEVERE = Between(high=0.1)
+figures = [
+    told(
+        "depth",
+        "Tickets of the first layers",
+        "Does the gap between tickets of labels and of RotNet grow with the depth that is pruned?",
+        [THIRD, TWO_THIRDS, WHOLE, WITHOUT, WITH],
+        [
+            *(
+                Finding(
+                    number=number,
+                    text=f"{each.title}: RotNet's tickets match those of labels.",
+                    check=Gap(panel=each.title, series=("labels", "RotNet"), at=SEVERE, low=-0.01, high=0.01),
+                )
+                for number, each in ((3, THIRD), (2, WITHOUT))
+            ),
+            *(
+                Finding(
+                    number=number,
+                    text=f"{each.title}: RotNet's tickets are worse than those of labels by a point or more.",
+                    check=Gap(panel=each.title, series=("labels", "RotNet"), at=SEVERE, low=0.01),
+                )
+                for number, each in ((3, WHOLE), (2, WITH))
+            ),
+        ],
+    )
 ]

@@ -6,7 +6,9 @@ Run       sslticket sweep sweeps/findings/fronts.py --out runs/fronts --data-roo
 Cost      docs/findings.md has the core-hours that it took.
 """
 
-from findings_sweeps import searches
+from findings_sweeps import TICKET, by_density, part, searches, told
+
+from sslticket.campaign.panels import Between, Finding, Gap, Near, Panel
 
 sweeps = [
     searches(
@@ -31,4 +33,42 @@ sweeps = [
         without=("levels", "rate"),
         title="Continuous Sparsification",
     ),
+]
+
+WITH_ROWS_OF = ("lowshot_cifar10",)
+HERE = {"target": "cifar10", "source": "cifar10", "model": "conv3", "density": Near(value=0.027, within=0.5)}
+FOUND = {
+    "IMP": part("supervised", 1.0) | {"early-bird": ""},
+    "IMP, 30% of the images, equal epochs": part("supervised", 0.3, length="120it"),
+    "IMP, 10% of the images, equal epochs": part("supervised", 0.1, length="40it"),
+    "IMP, 3% of the images, equal epochs": part("supervised", 0.03, length="12it"),
+    **{f"early bird, {bound}": part("supervised", 1.0) | {"early-bird": bound} for bound in (0.05, 0.1, 0.2)},
+    "one shot": {**TICKET, "search": "OneShot Magnitude"},
+    "CS": {**TICKET, "search": "ContinuousSparsification", "initial-score": -0.02},
+}
+COST = Panel(
+    title="Cost and accuracy at about 2.7% of the weights",
+    x="search_forward_images",
+    x_scale="log",
+    x_label="images through the network in the search",
+    series=FOUND,
+    where=HERE,
+)
+DENSITY = by_density("Accuracy by density", FOUND, target="cifar10", source="cifar10")
+figures = [
+    told(
+        "fronts",
+        "What finding a ticket costs",
+        "Which search finds as good a ticket for less?",
+        [COST, DENSITY],
+        [
+            Finding(
+                number=4,
+                text=f"{label}: within a point of full IMP at more than 90% pruned.",
+                check=Gap(panel=DENSITY.title, series=("IMP", label), at=Between(high=0.1), low=-0.01, high=0.01),
+            )
+            for label in FOUND
+            if label not in ("IMP", "CS")
+        ],
+    )
 ]

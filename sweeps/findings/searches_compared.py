@@ -7,12 +7,14 @@ Run       sslticket sweep sweeps/findings/searches_compared.py --out runs/search
 Cost      docs/findings.md has the core-hours that it took.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from findings_sweeps import SEEDS
 
 from sslticket import Evaluate, Sweep
+from sslticket.campaign.figure import ScaledFigure
+from sslticket.campaign.panels import Between, Finding, Matches, Ordering, Panel
 
 NETWORKS = Path(__file__).with_name("narrow_networks.py")
 SMALL = {"dataset": "cifar10", "image-size": 16, "weight-decay": 0.0}
@@ -109,5 +111,104 @@ sweeps = [
         *({"initial-score": score} for score in (-2.0, -1.0, 0.0, 1.0)),
         evaluate=[],
         title="Supermasks by Stochastic Sparsification",
+    ),
+]
+
+CONTINUOUS_SEARCH, STOCHASTIC_SEARCH = {"search": "ContinuousSparsification"}, {"search": "StochasticSparsification"}
+ROUNDS = Panel(
+    title="Conv-6",
+    kind="front",
+    series={
+        "CS, two rounds": {**CONTINUOUS_SEARCH, "control": "ticket"},
+        "IMP": {"search": "IMP", "control": "ticket"},
+    },
+    where={"model": "narrow_conv6", "source": "cifar10"},
+    x_scale="log",
+    fronts=["CS, two rounds"],
+)
+KINDS = {
+    "IMP, reset": {"search": "IMP", "rewind": "0it", "control": "ticket"},
+    "SNIP": {"search": "OneShot SNIP", "control": "ticket"},
+    "IMP, reinitialised": {"search": "IMP", "rewind": "0it", "control": "preserved"},
+    "IMP, rewound": {"search": "IMP", "rewind": "2%", "control": "ticket"},
+    "random": {"control": "random"},
+}
+LENET_PANEL, VGG_PANEL = (
+    Panel(title=title, series=KINDS, where={"model": model}, x_scale="log")
+    for title, model in (("LeNet on Fashion-MNIST", "lenet300"), ("VGG-19 on CIFAR-10", "narrow_vgg19"))
+)
+SUPERMASKS = Panel(
+    title="Masks of an untrained Conv-6",
+    kind="front",
+    x="sparsity",
+    y="metrics.top1",
+    y_label="top-1 of the untrained network, %",
+    rows="level",
+    series={"CS": {**CONTINUOUS_SEARCH, "level": 1}, "SS": {**STOCHASTIC_SEARCH, "level": 1}},
+    where={"model": "narrow_conv6", "source": "cifar10", "frozen": True},
+    x_scale="linear",
+    fronts=["CS", "SS"],
+)
+SPARSE = Between(high=0.2)
+
+
+def asked(
+    name: str, paper: str, title: str, question: str, panels: Sequence[Panel], findings: Sequence[Finding]
+) -> ScaledFigure:
+    """What is drawn and asked, for the findings of one paper."""
+    return ScaledFigure(
+        name=name, published_as=paper, place="", title=title, question=question, panels=panels, findings=findings
+    )
+
+
+figures = [
+    asked(
+        "continuous",
+        "004",
+        "Continuous Sparsification and iterative pruning",
+        "Does Continuous Sparsification find better tickets in two rounds, and better masks of untrained networks?",
+        [ROUNDS, SUPERMASKS],
+        [
+            Finding(
+                number=18,
+                text="Conv-6: tickets of two rounds of CS are better than those of IMP that are as sparse.",
+                check=Ordering(panel=ROUNDS.title, series=("CS, two rounds", "IMP")),
+            ),
+            Finding(
+                number=20,
+                text="Masks of an untrained network: those of CS are better than those of SS that are as sparse.",
+                check=Ordering(panel=SUPERMASKS.title, series=("CS", "SS")),
+            ),
+        ],
+    ),
+    asked(
+        "reinitialised",
+        "003",
+        "Reset, rewound and reinitialised tickets, and SNIP",
+        "Is the initialisation needed, and does SNIP find as good subnetworks before training?",
+        [LENET_PANEL, VGG_PANEL],
+        [
+            Finding(
+                number=17,
+                text="VGG-19's tickets match the dense network down to 6.4% of the weights.",
+                check=Matches(panel=VGG_PANEL.title, series="IMP, reset", at=Between(low=0.06)),
+            ),
+            *(
+                Finding(
+                    number=17,
+                    text=f"{panel.title}: SNIP lies between tickets and reinitialised ones from 80% pruned on.",
+                    check=Ordering(panel=panel.title, series=list(KINDS)[:3], at=SPARSE),
+                )
+                for panel in (VGG_PANEL, LENET_PANEL)
+            ),
+            *(
+                Finding(
+                    number=15,
+                    text=f"{panel.title}: rewound to 2% of the training, tickets are better than reset ones.",
+                    check=Ordering(panel=panel.title, series=("IMP, rewound", "IMP, reset"), at=SPARSE),
+                )
+                for panel in (VGG_PANEL, LENET_PANEL)
+            ),
+        ],
     ),
 ]

@@ -9,9 +9,12 @@ Cost      docs/findings.md has the core-hours that it took.
 from collections.abc import Mapping
 from pathlib import Path
 
-from findings_sweeps import SEEDS, TINY_PART, TRAINED
+from findings_sweeps import RANDOM, SEEDS, TINY_PART, TRAINED
 
 from sslticket import Evaluate, Sweep
+from sslticket.campaign.figure import ScaledFigure
+from sslticket.campaign.panels import Between, Finding, Gap, Ordering, Panel
+from sslticket.evaluation.protocols import find_protocol
 
 SOURCES: dict[str, Mapping[str, object]] = {
     "cifar10": {"dataset": "cifar10"},
@@ -67,4 +70,84 @@ sweeps = [
     searched({"dataset": "cifar10", "half": "b"}, scored("CIFAR10B", controls=("random",))),
     searched({"dataset": "cifar10", **SGD}, scored("CIFAR10", "CIFAR10_SGD"), title="Optimisers"),
     searched({"dataset": "cifar10"}, scored("CIFAR10_SGD", controls=("random",))),
+]
+
+NAMES = {
+    "CIFAR-10": "cifar10",
+    "Fashion-MNIST": "fashion_mnist",
+    "Tiny-ImageNet-80": f"tiny_imagenet[{TINY_PART}]",
+    "digits": "digits",
+}
+CIFAR10_SGD = find_protocol(f"{PROTOCOLS}:CIFAR10_SGD").name
+
+
+def tickets(head: str = "new", **where: object) -> dict[str, object]:
+    """Tickets of labels with one kind of head."""
+    return {"control": "ticket", "head": head, **where}
+
+
+ON_TARGETS = {
+    target: Panel(
+        title=f"On {label}",
+        series={
+            **{source: tickets(source=name, optimizer="Adam") for source, name in NAMES.items()},
+            f"{label}, own head": tickets("own", source=target, optimizer="Adam"),
+            **RANDOM,
+        },
+        where={"target": target, "model": "conv3"},
+        x_scale="log",
+    )
+    for label, target in NAMES.items()
+}
+HALVES = Panel(
+    title="On half b of CIFAR-10",
+    series={"of half a": tickets(source="cifar10a"), "of half b": tickets(source="cifar10b"), **RANDOM},
+    where={"target": "cifar10b"},
+    x_scale="log",
+)
+WITH_SGD = Panel(
+    title="Trained with SGD",
+    series={"found with Adam": tickets(optimizer="Adam"), "found with SGD": tickets(optimizer="SGD"), **RANDOM},
+    where={"target": "cifar10", "protocol": CIFAR10_SGD},
+    x_scale="log",
+)
+SEVERE = Between(high=0.1)
+figures = [
+    ScaledFigure(
+        name="transfer",
+        published_as="000",
+        place="",
+        title="Transfer across data sets, halves and optimisers",
+        question="Do tickets serve data sets, halves and optimisers on which they were not found?",
+        panels=[*ON_TARGETS.values(), HALVES, WITH_SGD],
+        findings=[
+            *(
+                Finding(
+                    number=12,
+                    text=f"{panel.title}: tickets of {source} are better than random ones.",
+                    check=Ordering(panel=panel.title, series=(source, "random"), at=SEVERE),
+                )
+                for target, panel in ON_TARGETS.items()
+                for source, name in NAMES.items()
+                if name != target
+            ),
+            Finding(
+                number=12,
+                text="On Fashion-MNIST tickets of 80 classes of photographs are better than those of CIFAR-10's ten.",
+                check=Ordering(panel="On Fashion-MNIST", series=("Tiny-ImageNet-80", "CIFAR-10"), at=SEVERE),
+            ),
+            Finding(
+                number=12,
+                text="Tickets of one half of CIFAR-10 serve the other half as its own do.",
+                check=Gap(panel=HALVES.title, series=("of half b", "of half a"), at=SEVERE, low=-0.01, high=0.01),
+            ),
+            Finding(
+                number=13,
+                text="Trained with SGD, tickets that Adam found match those that SGD found.",
+                check=Gap(
+                    panel=WITH_SGD.title, series=("found with SGD", "found with Adam"), at=SEVERE, low=-0.01, high=0.01
+                ),
+            ),
+        ],
+    )
 ]

@@ -149,6 +149,24 @@ def test_searches_that_differ_in_their_rewind_point_are_points_of_one_series() -
     assert drawn.x.ticks(10 / 3, 60)[0] == (pytest.approx(10 / 3), "0")
 
 
+def test_searches_on_parts_of_the_images_are_points_of_one_series() -> None:
+    rows = frame(
+        *(
+            scored(
+                "supervised",
+                {0.25: [part, part]},
+                recipe=f"{part}",
+                subset=part,
+                settings={"subset": part, "subset_by": "samples"},
+            )
+            for part in (0.01, 0.1, 1.0)
+        )
+    )
+    series = {"labels": {"subset": (0.01, 1.0)}}
+    found = panel_values(Panel(title="Law", x="subset", series=series), name_rows(rows, "subset"))
+    assert [(each.x, each.y) for each in found.values.itertuples()] == [(0.01, 0.01)] * 2 + [(1.0, 1.0)] * 2
+
+
 def test_published_accuracies_are_stars_of_their_series_in_per_cent() -> None:
     drawn = chart(Panel(title="a", series=SERIES, published=[TOP1]), frame(ROWS))
     assert drawn.marks == (

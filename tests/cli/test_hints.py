@@ -85,7 +85,7 @@ def test_no_word_of_others_is_a_flag_of_every_recipe(of_recipes: dict[str, set[s
         ("--rewind-epoch", "--rewind 3ep"),
         ("--amp", "--precision"),
         ("--checkpoint", "the same command again"),
-        ("--pretrained", "random initialisation"),
+        ("--pretrained", "--init pretrained starts a search"),
         ("--seeds", "one --seed"),
         ("--replicate", "one --seed"),
         ("--lr-milestones", "--drops 50ep"),

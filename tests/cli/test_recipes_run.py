@@ -58,6 +58,8 @@ def two_steps(name: str, model: str, folders: Path, out: Path) -> None:
     count = "--levels" if "levels" in search else "--rounds"
     words = f"--length 2it {count} 1 --batch-size 4 --threads 1 --model {model}".split()
     words += ["--out", str(out), "--data-root", str(folders)]
+    if recipe.init != "random":  # trained weights are of the whole network; tests/search has searches from such
+        words += ["--init", "random"]
     for field in dataclasses.fields(recipe.objective):  # type: ignore[arg-type]
         if field.name in SMALL:
             words += [f"--{field.name.replace('_', '-')}", str(SMALL[field.name])]

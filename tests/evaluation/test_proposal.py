@@ -146,6 +146,17 @@ def test_all_that_is_searched_in_a_folder_is_scored_under_that_folders_protocol(
     assert small.spelling == "folder:My flowers,length=200it,image_size=64,optimizer=adam,batch_size=16"
 
 
+def test_after_a_trial_of_a_transformer_at_another_size_it_is_its_own() -> None:
+    """The trial's protocol shows 224 pixels, for which the position embedding is another tensor."""
+
+    def name_after_trial(size: int) -> str | None:
+        recipe = resolve_recipe(load("dino_vit_small"), {"model": "test_vit", "image_size": size, "length": "40it"})
+        found = propose_protocol(recipe.to_dict(), trial=True)
+        return None if found is None else found.name
+
+    assert (name_after_trial(64), name_after_trial(224)) == ("own", "imagenet-trial")
+
+
 def test_a_trial_proposes_what_is_as_short_as_it_is() -> None:
     def after_trial(name: str, **given: object) -> Protocol | None:
         return propose_protocol(resolve_recipe(load(name), {"length": "40it", **given}).to_dict(), trial=True)

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from sslticket.config.training import SGD, Adam, Span
+from sslticket.config.training import SGD, Adam, AdamW, Span
 from sslticket.data.augment import View
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.errors import BadInput
@@ -304,6 +304,11 @@ def test_a_folders_protocol_has_its_settings_in_its_name_and_follows_its_batch()
     assert given.name.startswith("flowersb-30it-32px-adam-")
     assert given.name.endswith("@k")
     assert protocols.find_protocol(given.spelling) == given
+    decayed = protocols.find_protocol("folder:flowers,optimizer=adamw,length=30ep,image_size=32")
+    assert decayed.training.optimizer == AdamW(lr=6.25e-5, spare="tokens"), "1e-3 for 1024, so for 64"
+    assert (decayed.training.decay, decayed.training.last_lr, decayed.training.drop_path) == ("cosine", 0.0, 0.0)
+    assert Span.parse(decayed.training.warmup).amount == pytest.approx(100 * 5 / 90)
+    assert protocols.find_protocol(decayed.spelling) == decayed
     names = {
         protocols.find_protocol(f"folder:{rest}").name
         for rest in ("flowers", "flowers,lr=0.1", "flowers,batch_size=32", "flowers,length=9ep", "birds", "猫", "犬")
@@ -323,7 +328,7 @@ def test_a_folders_protocol_has_its_settings_in_its_name_and_follows_its_batch()
         ("length=2ep,length=3ep", "must be given once"),
         ("image_size=big", "image_size must be a whole number from 1 on, got big"),
         ("batch_size=0", "batch_size must be a whole number from 1 on, got 0"),
-        ("optimizer=lion", "optimizer must be sgd or adam, got lion"),
+        ("optimizer=lion", "optimizer must be sgd, adam, adamw, got lion"),
         ("half=c", "half must be a or b, got c"),
         ("lr=much", "lr must be a number, got much"),
     ],

@@ -55,10 +55,8 @@ def test_a_name_of_trained_weights_is_refused_with_the_name_of_its_network(name:
     with pytest.raises(BadInput) as raised:
         models.create_model(name, image_size=32)
     told = str(raised.value)
-    assert told.startswith(
-        "--model must name a network without trained weights, since tickets are searched from a random init"
-    )
-    assert told.endswith(f"; give --model {bare}")
+    assert told.startswith("--model must name a network without trained weights, got ")
+    assert told.endswith(f"; give --model {bare}, and --init {name} to start from them")
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet20", "vgg19", "conv3", "lenet300", "alexnet"])

@@ -37,6 +37,17 @@ def test_shots_are_named_where_a_share_would_be() -> None:
     assert names(*rows) == told
 
 
+def test_the_weights_that_a_search_started_from_are_named_in_short() -> None:
+    inits = ["resnet50.a1_in1k", "ResNet50_Weights.IMAGENET1K_V1", "hf-hub:me/net@v1", "file:0123456789abcdef"]
+    rows = [found(init, init=init) for init in inits]
+    told = [f"rotnet, init {each}" for each in ("a1_in1k", "IMAGENET1K_V1", "me/net@v1", "file 01234567")]
+    assert names(found("a"), *rows) == ["rotnet", *told]
+    assert names(found("b", init="net.dino", rewind="0it"), found("c", init="net.dino")) == [
+        "rotnet, init dino (rewind 0it)",
+        "rotnet, init dino (rewind 1ep)",
+    ]
+
+
 def test_searches_are_named_throughout_a_network_that_has_several() -> None:
     rows = found("a"), found("b", search="OneShot SNIP"), found("c", objective="supervised"), found("d", model="vgg")
     assert names(*rows) == ["rotnet (IMP)", "rotnet (OneShot SNIP)", "supervised (IMP)", "rotnet"]

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent.parent / "sslticket"
 
 ALLOWED = {
     ("json", "JSONDecoder"): {"storage/files.py"},
-    ("torch", "load"): {"importing/checkpoints.py"},
+    ("torch", "load"): {"storage/state_files.py"},
     ("np", "load"): {"data/datasets/folders.py", "data/decode.py"},
 }
 """What reads files of others and where it may be, since it is bounded there."""

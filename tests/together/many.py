@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from sslticket import (
     BYOL,
@@ -55,12 +56,14 @@ from sslticket.config.training import SGD, TrainConfig
 from sslticket.evaluation import CONTROLS, tasks
 from sslticket.evaluation.jobs import evaluate_tasks
 from sslticket.evaluation.protocols import Protocol
+from sslticket.models import create_model
 from sslticket.objectives.base import Objective
 from sslticket.pruning.mask import Mask
 from sslticket.search.base import Search
 from sslticket.search.plan import plan_search
 from sslticket.search.run_search import run_search
 from sslticket.search.runner import SearchRunner
+from sslticket.storage.files import atomic_write
 from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine
 from sslticket.training.loop import TrainingLoop
@@ -128,6 +131,8 @@ SAME = {f"{name}, lenet300": recipe("lenet300", objective, LEVELS) for name, obj
 """Searches whose tickets do not depend on how many processes share a batch, but for rounding."""
 
 IN_PARTS = RuntimeConfig(accumulate=2)
+TRAINED = "trained"
+"""Stands for a file of trained weights, which `searched` writes."""
 PARTS = {
     "parts, clipped": replace(recipe("lenet300", RotNet(), LEVELS), training=replace(FIT, clip=0.5)),
     "parts, frozen": recipe("lenet300", Supervised(), SEARCHES["cs frozen"]),
@@ -135,11 +140,17 @@ PARTS = {
 """Searches that several processes do in parts of their share of a batch."""
 
 SAME |= PARTS
+SAME["trained, lenet300"] = replace(recipe("lenet300", RotNet(), LEVELS), init=TRAINED)
 ALL = SAME | {name: recipe("conv3", objective, LEVELS) for name, objective in OBJECTIVES.items()}
 COUNTED = ("rotnet", "mocov2")
 
 
 def searched(which: Recipe, out: Path, machine: RuntimeConfig) -> None:
+    if which.init == TRAINED:
+        with torch.random.fork_rng(devices=[]), atomic_write(file := out.parent / "trained.safetensors") as temporary:
+            torch.manual_seed(11)
+            save_file(create_model("lenet300", channels=1, image_size=8).state_dict(), temporary)
+        which = replace(which, init=str(file))
     run_search(plan_search(which, machine, out), machine)
 
 

@@ -1,11 +1,13 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
@@ -16,6 +18,8 @@ from sslticket.errors import BadInput, Diverged
 from sslticket.objectives.base import Network
 from sslticket.objectives.supervised import Supervised
 from sslticket.pruning import pruned_model
+from sslticket.pruning.mask import Mask
+from sslticket.pruning.prunable import prunable_weights
 from sslticket.training import checkpoint
 from sslticket.training.engine import Engine
 from sslticket.training.loop import TrainingLoop
@@ -43,6 +47,14 @@ class Numbers:
         for first in range(0, COUNT, BATCH):
             rows = slice(first, first + BATCH)
             yield Batch((images[rows],), label[rows], torch.arange(COUNT)[rows])
+
+
+class LargerNumbers(Numbers):
+    """The same of 32x32."""
+
+    def train(self, start: int, stop: int) -> Iterator[Batch]:
+        for batch in super().train(start, stop):
+            yield Batch((F.interpolate(batch.views[0], size=32),), batch.labels, batch.indices)
 
 
 def build(model: str = "lenet300") -> MaskedNetwork:
@@ -102,6 +114,44 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(BadInput, match=r"no whole safetensors file .*; delete it"):
         checkpoint.load_network(path)
+
+
+def test_rates_by_layer_and_blocks_left_out_are_resumed_bit_for_bit(tmp_path: Path) -> None:
+    """Groups of an optimiser are numbered otherwise than the network's parameters; a resumed one numbers them alike."""
+    bench, path = Engine.create(RuntimeConfig(), "fp32"), tmp_path / "snapshot.safetensors"
+    fit = TrainConfig(
+        length="4it",
+        batch_size=BATCH,
+        optimizer=AdamW(lr=1e-3, weight_decay=0.1, last_weight_decay=0.9, spare="tokens"),
+        layer_decay=0.5,
+        drop_path=0.5,
+    )
+
+    def made() -> TrainingLoop:
+        net = MaskedNetwork.build(
+            "test_vit", Supervised(), channels=1, image_size=32, classes=10, seed=3, drop_path=fit.drop_path
+        )
+        weights = pruned_model.stored_weights(net.backbone, prunable_weights(net.backbone))
+        pruned_model.set_mask_everywhere(net, Mask({name: weight > 0 for name, weight in weights.items()}))
+        with bench.prepare(net) as wrapped:
+            return bench.make_loop(
+                net, wrapped, LargerNumbers(), fit, set_size=COUNT, seed=0, progress=Progress(0, show=False)
+            )
+
+    straight, first, second = made(), made(), made()
+    straight.run(0, 4)
+    first.run(0, 2)
+    checkpoint.save_checkpoint(path, first, 2, bench.accelerator)
+    assert checkpoint.restore_checkpoint(path, second, bench.accelerator) == 2
+    second.run(2, 4)
+    for name, value in pruned_model.read_state(straight.network).items():
+        assert torch.equal(pruned_model.read_state(second.network)[name], value), name
+    masked = pruned_model.fixed_masks(straight.network).values()
+    assert len(masked) == 1 + 6 * 4
+    for weight, mask in masked:
+        state = straight.optimizer.state[weight]
+        assert all(not value[mask == 0].any() for value in (weight, state["exp_avg"], state["exp_avg_sq"]))
+        assert state["exp_avg"].any()
 
 
 class TurnsBad(Supervised):

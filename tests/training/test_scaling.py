@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sslticket.config.recipe import Precision
 from sslticket.config.runtime import RuntimeConfig
-from sslticket.config.training import LARS, SGD, Adam, Optimizer, RMSprop, TrainConfig
+from sslticket.config.training import LARS, SGD, Adam, AdamW, Optimizer, RMSprop, TrainConfig
 from sslticket.data.loader import Batch
 from sslticket.objectives.base import Network
 from sslticket.objectives.supervised import Supervised
@@ -25,7 +25,11 @@ from sslticket.training.trackers import TrackerSet
 from tests.runs import recipe, search, tickets
 
 OPTIMIZERS = [SGD(lr=0.05), SGD(lr=0.05, nesterov=True), Adam(lr=1e-3), RMSprop(lr=1e-3, momentum=0.9)]
-CASES = [(LARS(lr=0.1), False), *[(optimizer, learnt) for optimizer in OPTIMIZERS for learnt in (False, True)]]
+CASES = [
+    (LARS(lr=0.1), False),
+    (AdamW(lr=1e-3, last_weight_decay=0.5), False),
+    *[(optimizer, learnt) for optimizer in OPTIMIZERS for learnt in (False, True)],
+]
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def test_a_first_step_that_overflows_leaves_no_trace(optimizer: Optimizer, learn
         assert one.isfinite().all()
 
 
-@pytest.mark.parametrize("optimizer", [SGD(lr=0.05), Adam(lr=1e-3)], ids=["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", [SGD(lr=0.05), Adam(lr=1e-3), AdamW(lr=1e-3)], ids=["sgd", "adam", "adamw"])
 def test_optimisers_that_skip_on_the_device_ask_the_host_nothing(
     optimizer: Optimizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
