@@ -327,9 +327,16 @@ def _finding(row: dict[Any, Any]) -> dict[str, Any]:
     }
 
 
+_BALANCED_WORDS = (
+    "Mean over the classes of top-1 of each, in %, mean ± standard deviation: each class counts alike, however many "
+    "evaluation images it has"
+)
+
+
 def _panel_view(panel: Panel) -> dict[str, Any]:
     """The charts and tables of a panel."""
     top5 = panel.summary.assign(top1=panel.summary["top5"], top1_sd=math.nan)
+    balanced = panel.summary.assign(top1=panel.summary["balanced"], top1_sd=panel.summary["balanced_sd"])
     measured = set(panel.summary["control"])
     controls = [
         f"{name}: {each.description}" for name, each in CONTROLS.items() if name in measured and each.description
@@ -349,6 +356,7 @@ def _panel_view(panel: Panel) -> dict[str, Any]:
         },
         "means": _means_table(panel.summary, text.panel_caption(panel.summary), panel.bold),
         "top5": _means_table(top5, "Mean top-5 in %"),
+        "balanced": None if balanced["top1"].isna().any() else _means_table(balanced, _BALANCED_WORDS),
         "facets": _panel_facets(panel),
         "comparisons": _comparison_table(panel) if len(panel.comparisons) else None,
         "cost_table": _cost_table(panel),

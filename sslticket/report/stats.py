@@ -302,7 +302,8 @@ def summarize_searches(own: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per panel, series and density, densest first, with `top1` and `top5` (means, fractions), `top1_sd`
-            (standard deviation over searches with n - 1; missing for one), `low` and `high` (Student's 95% interval of
+            (standard deviation over searches with n - 1; missing for one), `balanced` and `balanced_sd` (the same of
+            the mean over classes; missing where a row does not tell it), `low` and `high` (Student's 95% interval of
             the mean; missing for one), `n` (searches, or draws of a control), `what` of these it counts, `trainings`,
             `level` (the lowest that has this density), `effective` (the least effective density, missing where no row
             has one) and `cut` (of how many searches it is 0 or below half of the density), and `TICKET_KEYS`,
@@ -314,12 +315,16 @@ def summarize_searches(own: pd.DataFrame) -> pd.DataFrame:
         top1=("top1", "mean"),
         top1_sd=("top1", "std"),
         top5=("top5", "mean"),
+        balanced=("balanced", "mean"),
+        balanced_of=("balanced", "count"),
+        balanced_sd=("balanced", "std"),
         n=("unit", "size"),
         what=("unit", "first"),
         trainings=("trainings", "sum"),
         effective=("effective", "min"),
         cut=("cut", "sum"),
     )
+    means["balanced"] = means["balanced"].where(means["balanced_of"] == means["n"])
     means["what"] = means["what"].map(lambda unit: unit.split()[0])
     means["low"], means["high"] = student_interval(
         means["top1"].to_numpy(np.float64), means["top1_sd"].to_numpy(np.float64), means["n"].to_numpy(np.int64)
@@ -330,7 +335,7 @@ def summarize_searches(own: pd.DataFrame) -> pd.DataFrame:
     means = means.sort_values(
         [*PANEL_KEYS, "order", "series", "density"], ascending=[True] * (len(PANEL_KEYS) + 2) + [False]
     )
-    return plain_text(means.drop(columns="order").reset_index(drop=True))
+    return plain_text(means.drop(columns=["order", "balanced_of"]).reset_index(drop=True))
 
 
 def search_means(scores: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -340,15 +345,19 @@ def search_means(scores: pd.DataFrame, by: list[str]) -> pd.DataFrame:
         scores: Rows of `unique_trainings`.
         by: Columns in which what is pooled agrees.
     """
-    found = scores.groupby([*by, "unit"], as_index=False, dropna=False).agg(
+    told = scores.assign(balanced_top1=scores["balanced_top1"].astype(float))
+    found = told.groupby([*by, "unit"], as_index=False, dropna=False).agg(
         level=("level", "min"),
         top1=("top1", "mean"),
         top5=("top5", "mean"),
+        balanced=("balanced_top1", "mean"),
+        balanced_of=("balanced_top1", "count"),
         trainings=("top1", "size"),
         effective=("effective_density", "min"),
         cut=("cut", "any"),
     )
-    return plain_text(found)
+    found["balanced"] = found["balanced"].where(found["balanced_of"] == found["trainings"])
+    return plain_text(found.drop(columns="balanced_of"))
 
 
 def plain_text(frame: pd.DataFrame) -> pd.DataFrame:

@@ -321,3 +321,16 @@ def test_nothing_is_written_where_the_input_is_bad(runs, score, level, tmp_path)
     with pytest.raises(BadInput, match=r"no score rows .*sslticket evaluate"):
         report.write_report([runs(level())], tmp_path / "report.html")
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_the_mean_over_classes_has_a_table_where_every_row_of_a_panel_tells_it(runs, searched, tmp_path):
+    def told(rows) -> str:
+        return " ".join(
+            Seen(report.write_report([runs(*rows)], tmp_path / "report.html").html.read_text("utf-8")).text.split()
+        )
+
+    scores = [row | ({"balanced_top1": 0.123} if row["kind"] == "score" else {}) for row in searched]
+    assert "Mean over the classes of top-1 of each, in %" in told(scores)
+    assert "12.3 ± 0.0" in told(scores)
+    del next(row for row in scores if row["kind"] == "score")["balanced_top1"]
+    assert "Mean over the classes" not in told(scores)

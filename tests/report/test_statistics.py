@@ -41,6 +41,18 @@ def test_mean_and_spread_by_hand(runs, score):
     assert (row["low"], row["high"]) == pytest.approx((0.93 - reach, 0.93 + reach), abs=1e-5)
 
 
+def test_the_mean_over_classes_is_that_of_rows_which_all_tell_it(runs, score):
+    tops = [(0, 0, 0.5), (1, 0, 0.7), (1, 1, 0.9)]
+    rows = [
+        score(search_seed=search, ticket_hash=f"{search}", seed=seed, balanced_top1=top) for search, seed, top in tops
+    ]
+    row = only(runs(*rows))
+    assert row["balanced"] == pytest.approx(0.65)  # of the searches' means, 0.5 and 0.8
+    assert row["balanced_sd"] == pytest.approx(0.3 / math.sqrt(2))
+    del rows[-1]["balanced_top1"]
+    assert math.isnan(only(runs(*rows))["balanced"])
+
+
 def test_one_search_has_no_spread_however_often_it_is_scored(runs, score):
     row = only(runs(*(score(seed=seed, top1=0.9 + seed / 100) for seed in range(6))))
     assert (row["n"], row["trainings"]) == (1, 6)
