@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from sslticket import SET, SGD, Adam, Data, Recipe, RigL, Supervised, TrainConfig, View, run
 
+GROWING = RigL(densities=(0.2, 0.1), update_until="25000it")
 RESNET50 = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet"),
@@ -26,7 +27,7 @@ RESNET50 = Recipe(
         optimizer=SGD(lr=1.6, weight_decay=1e-4, nesterov=True),
         drops=("30ep", "70ep", "90ep"),
     ),
-    search=RigL(densities=(0.2, 0.1), update_until="25000it"),
+    search=GROWING,
 )
 EVOLVING = SET(
     densities=(0.2, 0.1), distribution="erk", update_interval="100it", update_until="25000it", drop_decay="cosine"
@@ -50,12 +51,10 @@ RESNET20 = Recipe(
 recipes = {
     "rigl_resnet50": RESNET50,
     # The first layer is dense.
-    "rigl_resnet50_uniform": replace(
-        RESNET50, search=replace(RESNET50.search, distribution="uniform", exclude=("conv1",))
-    ),
+    "rigl_resnet50_uniform": replace(RESNET50, search=replace(GROWING, distribution="uniform", exclude=("conv1",))),
     "set_resnet50": replace(RESNET50, search=EVOLVING),
     # "Static" in the paper: a random mask that stays.
-    "static_resnet50": replace(RESNET50, search=replace(RESNET50.search, update_until="0it")),
+    "static_resnet50": replace(RESNET50, search=replace(GROWING, update_until="0it")),
     "rigl_resnet20_cifar10": RESNET20,
     "set_resnet20_cifar10": replace(
         RESNET20,
