@@ -19,6 +19,7 @@ from sslticket import IMP, SGD, Data, Recipe, Supervised, TrainConfig, run
 
 # The first convolution has three inputs, which four does not divide: ASP leaves it dense, and so does every search that
 # is asked for the pattern. It is written out, so that searches without a pattern can be limited to the same layers.
+PRUNED_ONCE = IMP(levels=1, rate=0.5, rewind="0it", retrain="rate", pattern="2:4", exclude=("conv1",))
 RESNET50 = Recipe(
     model="resnet50",
     data=Data(dataset="imagenet"),
@@ -26,15 +27,13 @@ RESNET50 = Recipe(
     training=TrainConfig(
         length="90ep", batch_size=256, optimizer=SGD(lr=0.1, weight_decay=1e-4), drops=("30ep", "60ep")
     ),
-    search=IMP(levels=1, rate=0.5, rewind="0it", retrain="rate", pattern="2:4", exclude=("conv1",)),
+    search=PRUNED_ONCE,
 )
 
 recipes = {
     "structured_resnet50_2of4": RESNET50,
     # W_k as Stabilizing the Lottery Ticket Hypothesis has it for this network, after six epochs.
-    "structured_resnet50_2of4_rewound": replace(
-        RESNET50, search=replace(RESNET50.search, rewind="6ep", retrain="rewind")
-    ),
+    "structured_resnet50_2of4_rewound": replace(RESNET50, search=replace(PRUNED_ONCE, rewind="6ep", retrain="rewind")),
 }
 
 if __name__ == "__main__":
