@@ -290,14 +290,14 @@ def _overview() -> Iterator[str]:
                 verdicts.setdefault(each.finding.number, []).append((each.verdict, evidence.figure.name))
     yield "| | the paper states | its numbers | ours | at its own scale |"
     yield "| --- | --- | --- | --- | --- |"
-    for each in STATEMENTS:
+    for stated in STATEMENTS:
         numbers = "; ".join(
             f"{number.words} ({number.quantity.replace('_', ' ')})"
-            for wanted in each.published
-            for number in choose_numbers(wanted, each.paper)
+            for wanted in stated.published
+            for number in choose_numbers(wanted, stated.paper)
         )
-        told = _counted(verdicts.get(each.number, [])) or "not run here"
-        yield f"| {each.number} | {each.text} | {numbers or 'none in text or tables'} | {told} | {each.would_tell} |"
+        told = _counted(verdicts.get(stated.number, [])) or "not run here"
+        yield f"| {stated.number} | {stated.text} | {numbers or 'none in text or tables'} | {told} | {stated.would_tell} |"
 
 
 def _counted(verdicts: Sequence[tuple[str, str]]) -> str:
