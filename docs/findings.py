@@ -297,7 +297,8 @@ def _overview() -> Iterator[str]:
             for number in choose_numbers(wanted, stated.paper)
         )
         told = _counted(verdicts.get(stated.number, [])) or "not run here"
-        yield f"| {stated.number} | {stated.text} | {numbers or 'none in text or tables'} | {told} | {stated.would_tell} |"
+        cells = [str(stated.number), stated.text, numbers or "none in text or tables", told, stated.would_tell]
+        yield f"| {' | '.join(cells)} |"
 
 
 def _counted(verdicts: Sequence[tuple[str, str]]) -> str:

@@ -14,7 +14,8 @@ from tests.recipes import RECIPES, load
 MAIN = {
     "imagenet": (
         *("barlowtwins_resnet50", "byol_resnet50", "dino_resnet50", "mocov2_resnet50", "simclr_resnet50"),
-        *("simsiam_resnet50", "swav_resnet50", "vicreg_resnet50", "mae_vit_base", "ibot_vit_small", "dinov2_vit_large"),
+        *("pretrained_simclr_resnet50", "pretrained_mocov2_resnet50"),
+        *("simsiam_resnet50", "swav_resnet50", "vicreg_resnet50", "dinov2_vit_large"),
         *("exemplar_alexnet", "exemplar_resnet50", "rotnet_alexnet", "rotnet_resnet50", "s4l_resnet50"),
         *("supervised_alexnet", "supervised_resnet50"),
         *(f"supervised_resnet50_{by}{share}" for by in ("classes", "samples") for share in (1, 10, 30)),
@@ -53,10 +54,11 @@ OWN = {
     "imagenet-resnet50": ("stabilizing_resnet50", "stabilizing_resnet50_oneshot"),
     "imagenet-inception_v3": ("stabilizing_inception_oneshot",),
     # A transformer's own, however it was searched; what trains ResNets trains none.
-    "imagenet-deit": ("supervised_vit_small", "dino_vit_small"),
+    "imagenet-deit": ("supervised_vit_small", "dino_vit_small", "mae_vit_base", "ibot_vit_small"),
     "imagenet-convnext": ("supervised_convnext_tiny",),
     "imagenet-squeezenet1_0": ("stabilizing_squeezenet_oneshot",),
     "own": (
+        "pretrained_supervised_resnet50",
         "rigl_resnet50",
         "rigl_resnet50_uniform",
         "set_resnet50",
