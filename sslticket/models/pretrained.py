@@ -141,6 +141,8 @@ def resolve_pretrained(model: str, init: str) -> Pretrained | None:
         return _hub_weights(model, init)
     path = Path(init).expanduser()
     if init.endswith(_SUFFIXES) or "/" in init or path.is_file():
+        if path.is_dir():
+            raise BadInput(f"--init {init} is a folder; give the file of a state dict in it")
         if not path.is_file():
             raise BadInput(f"--init {init} is a file that is not there; give a state dict's path, or --init pretrained")
         digest = file_digest(path)
