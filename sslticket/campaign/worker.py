@@ -41,6 +41,7 @@ from sslticket.evaluation.protocols import Protocol, resolve_protocol
 from sslticket.evaluation.tasks import ALL_LEVELS, DEFAULT_LEVELS, EvalTask, Levels, TicketInfo, make_tasks
 from sslticket.evaluation.trainer import Evaluator, SplitCache
 from sslticket.processes import signals
+from sslticket.results.run_dir import is_in_hand
 from sslticket.results.work_queue import Job, WorkQueue
 from sslticket.search.plan import plan_search
 from sslticket.search.run_search import run_search
@@ -265,8 +266,12 @@ class _Worker:
                 self._search(self.cells[number])
 
     def _is_left(self, cell: Cell) -> bool:
-        """Whether a search is still to be done, now that nobody else can do it."""
-        return not self.folder.cell_run(cell.key)[2] and not self.folder.has_failed(cell.key)
+        """Whether a search is still to be done, and nobody without the campaign is at it.
+
+        That may be a person, or the worker of a cell that names the same search in other words.
+        """
+        run, _, done = self.folder.cell_run(cell.key)
+        return not (done or self.folder.has_failed(cell.key) or (run is not None and is_in_hand(run)))
 
     def _search(self, cell: Cell) -> None:
         self._say(cell.name, cell.key)

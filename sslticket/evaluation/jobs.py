@@ -475,8 +475,9 @@ class EvaluationPlan:
         if job.finished_row is None:
             return None
         row = read_task_row(job.finished_row) or {}
-        # What is said of the row's own ticket, which may have what older ones do not.
-        about_ticket = {"source_hash", *self.row_fields(job.tasks[0])} - {"pattern"}
+        # What is said of the row's own ticket, which may have what older ones, or those of other searches, do not.
+        told = (name for info in self.ticket_infos.values() for name in info.row_fields)
+        about_ticket = {"source_hash", *told, *self.row_fields(job.tasks[0])} - {"pattern"}
         return {name: value for name, value in row.items() if name not in about_ticket}
 
     def _training_key(self, task: EvalTask) -> tuple[object, ...]:

@@ -28,9 +28,16 @@ from sslticket.config.recipe import ImageIdentity, Recipe
 from sslticket.errors import BadInput
 from sslticket.registry import remember_parts
 from sslticket.storage.files import read_json, remove_unfinished, write_json
-from sslticket.storage.leases import EXPIRY_SECONDS, InHand, Lease, hold_alone
+from sslticket.storage.leases import EXPIRY_SECONDS, InHand, Lease, hold_alone, look_at_lease
 from sslticket.ticket import INITIAL_TICKET
 from sslticket.training.trial import kernels_path
+
+_LOCK = ".lock"
+
+
+def is_in_hand(run: Path) -> bool:
+    """Whether a process is searching in the folder of a run, or has given a sign of it a moment ago."""
+    return look_at_lease(run / _LOCK) is not None
 
 
 class RunDir:
@@ -108,7 +115,7 @@ class RunDir:
             return
         alone = processes.separate_launch_note()
         fix = f" ({alone})" if alone else "; wait for it or give --out"
-        with hold_alone(self.path / ".lock", f"searching in {self.path}", fix, note) as self._lease:
+        with hold_alone(self.path / _LOCK, f"searching in {self.path}", fix, note) as self._lease:
             remove_unfinished(self.path)
             remember_parts(self.parts)
             if not (self.path / "recipe.json").exists():

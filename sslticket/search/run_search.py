@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sslticket.config.recipe import Data, flatten_settings
 from sslticket.config.runtime import RuntimeConfig
@@ -170,8 +170,11 @@ def _run_short(plan: SearchPlan, runtime: RuntimeConfig, batch: int, steps: int,
     names, shorter = {each.name for each in fields(search_of(recipe))}, dict[str, Any]()
     for number in names & {"levels", "rounds"}:
         shorter[number] = min(2, getattr(recipe.search, number))
-    usual = {"rewind": f"{steps}it", "early_bird": None, "anneal": "step"}
+    # A mask changes in one step of many, so a short search is as the long one where it stays.
+    usual = {"rewind": f"{steps}it", "early_bird": None, "anneal": "step", "update_until": "0it"}
     shorter |= {name: value for name, value in usual.items() if name in names}
+    if "densities" in names:
+        shorter["densities"] = cast(Any, recipe.search).densities[:2]
     with tempfile.TemporaryDirectory() as folder:
         small = replace(
             recipe, data=data, training=training, init=RANDOM_INIT, search=replace(search_of(recipe), **shorter)

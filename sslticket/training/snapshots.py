@@ -459,7 +459,7 @@ class _Writer:
         try:
             tensorfile.write_tensor_file(path, "training", asdict(header), tensors)
             self._files.rotate(path)
-        except OSError as error:  # a disk that is full may have room again before there is a ticket to write
+        except Exception as error:  # a disk that is full may have room again; a thread's fault would be seen by nobody
             self.error = one_line(error)
 
 

@@ -4,7 +4,9 @@ import json
 import re
 import subprocess
 import sys
+import threading
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from sslticket.campaign.state import CampaignFolder, Failure, campaign_lines
 from sslticket.campaign.sweep import expand, load_sweeps
 from sslticket.campaign.worker import check_data
 from sslticket.cli.commands import run_command
+from sslticket.search.plan import plan_search
 
 FILE = """
 from sslticket import IMP, SGD, Data, Evaluate, Protocol, Recipe, Supervised, Sweep, TrainConfig
@@ -129,6 +132,30 @@ def test_all_of_the_first_seed_is_measured_before_the_next_one_is_searched(
     first = rows[(rows.kind == "score") & (rows.search_seed == 5)]
     assert len(first) > 0
     assert searched[1] + 1 < searched[2]  # rows of the first lie between
+
+
+def test_a_search_that_a_person_is_at_is_waited_for_and_stops_no_other(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (sweep,) = load_sweeps(file)
+    some = replace(sweep, points=[{"subset": 0.5}], seeds=[5, 3])
+    theirs = plan_search(expand(some)[0].recipe, RuntimeConfig(), tmp_path).run_dir
+    ended = threading.Event()
+
+    def end() -> None:
+        wait_for(lambda: list(tmp_path.glob("*/rows/level-01.*")))
+        ended.set()
+
+    with ExitStack() as stack:
+        stack.enter_context(theirs.locked(writes=True, note=lambda text: None))
+        watch = threading.Thread(target=lambda: (end(), stack.close()))
+        watch.start()
+        rows = run_sweep(some, out=tmp_path, progress=False)
+        watch.join()
+    assert ended.is_set(), "the other seed's rows came while it was in hand"
+    assert set(rows[rows.kind == "score"].search_seed) == {5, 3}
+    told = re.findall(r"^\d\d:\d\d:\d\d (.*, seed 5)$", capsys.readouterr().out, re.MULTILINE)
+    assert len(told) == 2  # once to find out, and once when it was free
 
 
 def test_images_of_a_sweep_that_are_not_there_are_named_before_anything_is_written(

@@ -21,7 +21,9 @@ IMAGES = {"imagenet": 1_281_167, "places365": 1_803_460, "cifar10": 50_000, "mni
 _TABLE = [line.split() for line in Path(__file__).with_name("published.txt").read_text().splitlines()]
 _COLUMNS, *_ROWS = [row for row in _TABLE if row and row[0] != "#"]
 PUBLISHED = {row[0]: dict(zip(_COLUMNS, row, strict=True)) for row in _ROWS}
-OURS = ["rotnet_digits", "supervised_digits"]
+OURS = ["rigl_digits", "rigl_resnet20_cifar10", "rotnet_digits", "set_resnet20_cifar10", "supervised_digits"]
+# Their lengths are in steps and their drops in epochs, which is no line of the table.
+DYNAMIC = ["rigl_resnet50", "rigl_resnet50_uniform", "set_resnet50", "static_resnet50"]
 BY_LAYER = ("stabilizing_lenet300_mnist", "continuous_conv6_cifar10_imp")
 
 
@@ -50,7 +52,21 @@ def described(view: View) -> tuple[object, ...]:
 
 
 def test_every_recipe_of_a_paper_has_its_row() -> None:
-    assert sorted([*PUBLISHED, *OURS]) == RECIPES
+    assert sorted([*PUBLISHED, *OURS, *DYNAMIC]) == RECIPES
+
+
+@pytest.mark.parametrize("name", DYNAMIC)
+def test_dynamic_sparse_training_is_that_of_rigls_authors(name: str) -> None:
+    """Rigging the Lottery, section 4.1, and its code: 32,000 steps of 4,096 images, 0.1 for 256 of them."""
+    recipe = load(name)
+    fit, search = recipe.training, recipe.to_dict()["search"]
+    assert (fit.length, fit.batch_size, fit.drops) == ("32000it", 4096, ("30ep", "70ep", "90ep"))
+    assert (fit.optimizer.lr, vars(fit.optimizer)["weight_decay"]) == (0.1 * 4096 / 256, 1e-4)
+    assert recipe.to_dict()["objective"]["label_smoothing"] == 0.1
+    assert search["densities"] == [0.2, 0.1]
+    assert (search["update_interval"], search["drop_fraction"]) == ("100it", 0.3)
+    assert search["update_until"] == ("0it" if name == "static_resnet50" else "25000it")
+    assert search["distribution"] == ("uniform" if name.endswith("uniform") else "erk")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

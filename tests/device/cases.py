@@ -48,7 +48,6 @@ OBJECTIVES: dict[str, Objective] = {
     "mae": MAE(decoder_width=16, decoder_depth=1, decoder_heads=2),
     "dinov2": DINOv2(hidden=32, bottleneck=16, outputs=32),  # what iBOT does, and KoLeo
 }
-WITH_ATTENTION = ("mae", "dinov2")
 
 OPTIMIZERS: dict[str, Optimizer] = {
     "SGD": SGD(lr=0.05),

@@ -33,6 +33,8 @@ EMPTY = {
 }
 # A number of the host on its way into an operation, of which CUDA makes an argument of the kernel.
 _FREE = {aten.scalar_tensor.default, aten.detach.default, aten.lift_fresh.default, aten._unsafe_view.default, *EMPTY}
+# Its running statistics, of which its schema says nothing.
+_WRITTEN_UNSAID = {aten.native_batch_norm.default: (3, 4)}
 # A launch over lists takes so many tensors at most, by how many lists there are, and so many blocks of so many entries
 # (torch's MultiTensorApply.cuh).
 _TENSORS, _BLOCKS, _ENTRIES = (110, 64, 48, 36, 30), 320, 65_536
@@ -68,7 +70,9 @@ def facts_of(func: Any) -> Facts:
         name,
         view,
         any(alias is not None for alias in returns),
-        frozenset(number for number, alias in enumerate(arguments) if alias is not None and alias.is_write),
+        frozenset(number for number, alias in enumerate(arguments) if alias is not None and alias.is_write).union(
+            _WRITTEN_UNSAID.get(func, ())
+        ),
         name.startswith(("_foreach", "_fused", "_amp_foreach")),
         view or func in _FREE or func in ANSWERS,
     )

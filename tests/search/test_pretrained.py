@@ -208,16 +208,21 @@ def test_controls_and_scores_need_no_weights_of_the_library(found: Path, monkeyp
 
     monkeypatch.setattr(Ticket, "apply", noting)
     path, engine = found / "tickets" / "level-02.safetensors", Engine.create(RuntimeConfig(), "fp32", None)
-    started = {}
+    started, losses = {}, {}
     for control in ("ticket", "reset", "permuted", "random", "preserved"):
         (row,) = evaluate_tasks([EvalTask(path, control, short, 0)], engine, show_progress=False)
         assert (row["init"], row["settings"]["init"], len(row["init_hash"])) == (TAG, TAG, 16)
-        started[control] = applied[-1]
+        started[control], losses[control] = applied[-1], row["loss"]
     own = backbone_of(trained())[NAME]
     assert torch.equal(started["reset"], own * Ticket.load(path).mask[NAME])
     assert torch.equal(started["reset"], started["ticket"])
     for control, is_trained in {"permuted": True, "random": False, "preserved": False}.items():
         assert torch.equal(started[control], own * (started[control] != 0)) is is_trained
+    drawn = search(found.parent, from_weights("random")).run_dir.path
+    shared = [EvalTask(run / "tickets" / "level-02.safetensors", "random", short, 0) for run in (found, drawn)]
+    (row,) = evaluate_tasks(shared, engine, show_progress=False)  # of one training, which the other search has had
+    assert row["loss"] == losses["random"]
+    assert not {"init", "init_hash"} & row.keys()
 
 
 NAME = next(name for name, value in backbone_of(timm.create_model(MODEL)).items() if value.dim() == 4)

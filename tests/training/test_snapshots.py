@@ -202,19 +202,20 @@ def test_a_snapshot_of_another_training_is_left_out_and_said(
     assert files(tmp_path / "own") == files(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), ValueError("a mask that is no bytes")])
 def test_a_snapshot_that_cannot_be_written_costs_the_snapshot_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notes: list[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notes: list[str], fault: Exception
 ) -> None:
     write = tensorfile.write_tensor_file
 
     def full(path: Path, *given: Any) -> None:
         if SNAPSHOT_FOLDER in path.parts:
-            raise OSError(28, "No space left on device")
+            raise fault
         write(path, *given)
 
     monkeypatch.setattr(tensorfile, "write_tensor_file", full)
     kill(tmp_path / "killed", REWIND + 3, monkeypatch)
-    assert any("no snapshot was kept: " in note and "No space left" in note for note in notes)
+    assert any("no snapshot was kept: " in note and str(fault.args[-1]) in note for note in notes)
 
 
 @pytest.mark.parametrize("minutes", [-1.0, float("inf"), float("nan")])
