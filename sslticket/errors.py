@@ -37,7 +37,10 @@ class Diverged(ArithmeticError):
 def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> BadInput:
     """An error for a `name` that is none of the `allowed`, naming the nearest ones, or all where none is near."""
     choices = sorted(set(allowed))
+    written = {choice.lower(): choice for choice in choices}
     near = get_close_matches(name, choices, n=3, cutoff=0.5)
+    if not near and name.lower() in written:
+        near = [written[name.lower()]]
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(choices)}"
     return BadInput(f"unknown {kind} {name!r}; {hint}")
 

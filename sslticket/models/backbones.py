@@ -207,7 +207,10 @@ def create_model(name: str, *, channels: int = 3, image_size: int = 224, drop_pa
         else:
             backbone = create_external_model(name, channels=channels, image_size=image_size, drop_path=drop_path)
     except _UNSUITABLE_SIZE_ERRORS as error:
-        raise BadInput(f"{name} cannot be built for {image_size}-pixel images: {_first_line(error)}") from error
+        why = _first_line(error).rstrip(".!")
+        raise BadInput(
+            f"{name} cannot be built for {image_size}-pixel images ({why}); give another --image-size"
+        ) from error
     if backbone is None:
         near = get_close_matches(name, {*registry.names(), *list_external_models()}, n=3, cutoff=0.5)
         raise BadInput(

@@ -142,6 +142,8 @@ def resolve_pretrained(model: str, init: str, *, planned: bool = False) -> Pretr
         return _hub_weights(model, init)
     path = Path(init).expanduser()
     if init.endswith(_SUFFIXES) or "/" in init or path.is_file():
+        if path.is_dir():
+            raise BadInput(f"--init {init} is a folder; give the file of a state dict in it")
         if not path.is_file():
             if planned:
                 return Pretrained(name=init, model=model, location="")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sslticket.data.augment import View
 from sslticket.data.loader import Batch
-from sslticket.errors import unknown_name
+from sslticket.errors import BadInput, unknown_name
 from sslticket.objectives.base import Network, Objective, check_above, check_at_least, check_within
 from sslticket.objectives.dino import DistillationHead, RunningCentre
 from sslticket.objectives.distributed import all_gather
@@ -164,7 +164,12 @@ class IBOT(Objective):
         check_within(self, 0, 1, "teacher_rise", "centring", "momentum", "frozen_for", "mask_probability")
         check_within(self, _LEAST_AREA, 1, "crop_boundary")
         check_within(self, 0, 1, "least_masked")
-        check_within(self, self.least_masked, 1, "most_masked")
+        check_within(self, 0, 1, "most_masked")
+        if self.least_masked > self.most_masked:
+            raise BadInput(
+                f"--least-masked must be at most --most-masked, got {self.least_masked:g} and {self.most_masked:g}; "
+                "give both, such as 0.1 and 0.5"
+            )
         if self.mask_shape not in get_args(Literal["block", "random"]):
             raise unknown_name("shape of masks", self.mask_shape, ("block", "random"))
 

@@ -43,7 +43,8 @@ class Pattern:
         found = re.fullmatch(r"([1-9]\d{0,3}):([1-9]\d{0,3})", text)
         if found is None or not int(found[1]) < int(found[2]) <= _MOST:
             raise BadInput(
-                f"--pattern must be N:M with N below M and M at most {_MOST}, got {text[:40]!r}; give one such as 2:4"
+                f"--pattern must be N:M with N below M and M at most {_MOST}, got {text[:40]!r}; give one such as 2:4, "
+                "or leave it out"
             )
         return cls(int(found[1]), int(found[2]))
 

@@ -148,6 +148,9 @@ def test_a_search_is_named_by_itself_and_by_its_criterion(search: dict[str, obje
     ("words", "message"),
     [
         (["--subst", "0.1"], r"unknown flag '--subst'; did you mean --subset"),
+        (["--objective", "mae"], r"unknown objective 'mae'; did you mean MAE\?"),
+        (["--search", "RigL", "--levels", "3"], r"unknown flag '--levels'; .*--densities 0.2 0.1"),
+        (["--densities", "0.2"], r"unknown flag '--densities'; .*each level removes --rate"),
         (["--model", "resnet5"], r"unknown model 'resnet5'; did you mean .*resnet50"),
         (["--dataset", "digts"], r"unknown dataset 'digts'; did you mean digits"),
         (["--subset", "0"], r"--subset must be in \(0, 1\], got"),

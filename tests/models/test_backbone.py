@@ -100,7 +100,7 @@ def test_images_too_small_for_a_papers_network(name: str, smallest: int) -> None
     [
         ("squeezenet1_1", 8, "images for squeezenet1_1 must have at least 32 pixels a side, got 8"),
         ("test_vit", 8, "test_vit cannot work with 8-pixel images: "),
-        ("vit_b_16", 30, "vit_b_16 cannot be built for 30-pixel images: Input shape indivisible by patch size"),
+        ("vit_b_16", 30, "vit_b_16 cannot be built for 30-pixel images (Input shape indivisible by patch size); give "),
         ("resnet18", 0, "images must have at least 1 channel and 1 pixel a side, got 3 and 0"),
     ],
 )

@@ -112,6 +112,7 @@ def test_a_name_of_weights_becomes_the_exact_one(model: str, init: str, name: st
         ("resnet20", "pretrained", "neither timm nor torchvision has weights of resnet20, .*give a file of them"),
         ("resnet50", "nowhere.pt", r"--init nowhere\.pt is a file that is not there"),
         ("resnet50", "weights/net", r"--init weights/net is a file that is not there"),
+        ("resnet50", "/", "--init / is a folder; give the file of a state dict in it"),
         ("resnet50", "hf-hub:net", "is no name on the Hugging Face Hub"),
     ],
 )
