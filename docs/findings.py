@@ -4,7 +4,7 @@ Run       python docs/findings.py [--check]; `make findings` also draws the pict
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,8 @@ from sslticket.campaign.drawing import FigureContent, draw_figure
 from sslticket.campaign.figure import ScaledFigure, figure_files, find_figure
 from sslticket.campaign.panels import Published
 from sslticket.campaign.published_numbers import choose_numbers
+from sslticket.data.datasets import DATASETS
+from sslticket.models import MODELS
 from sslticket.registry import load_user_file
 from sslticket.report import stats
 from sslticket.results.table import read_rows
@@ -245,12 +247,14 @@ class Evidence:
     Attributes:
         name: Name of the sweep's file, or of the figure of a paper.
         command: The command that makes the rows.
+        stand_ins: What takes the place of the paper's networks and data sets, by their names.
         figure: What is drawn and asked.
         rows: Its rows, those that other evidence has and that it draws too included.
     """
 
     name: str
     command: str
+    stand_ins: Mapping[str, str]
     figure: ScaledFigure
     rows: pd.DataFrame
 
@@ -268,17 +272,18 @@ def collected() -> dict[str, Evidence]:
     for name in [*(name for name in _order() if name in tables), *(name for name in figure_files() if name in tables)]:
         rows = [tables[name]]
         file = SWEEPS / f"{name}.py"
+        stand_ins: Mapping[str, str] = {}
         if file.is_file():
             module = load_user_file(file)
             figures: Sequence[ScaledFigure] = module.figures
             rows += [tables[other] for other in getattr(module, "WITH_ROWS_OF", ()) if other in tables]
             command = f"sslticket sweep sweeps/findings/{name}.py --data-root /data"
         else:
-            figures = [find_figure(name).at(SCALE)]
+            figures, stand_ins = [find_figure(name).at(SCALE)], find_figure(name).stand_ins.get(SCALE, {})
             command = f"sslticket reproduce {name} --scale {SCALE} --seeds 0-5"
         frame = read_rows(rows)
         for figure in figures:
-            found[figure.name] = Evidence(name, command, figure, frame)
+            found[figure.name] = Evidence(name, command, stand_ins, figure, frame)
     return found
 
 
@@ -341,7 +346,9 @@ def _sections() -> Iterator[str]:
         content = evidence.content
         yield f"### {name}"
         yield ""
-        yield f"{evidence.figure.title}. {evidence.figure.question}"
+        named = {*MODELS.names(), *DATASETS.names()}
+        instead = ", ".join(f"{ours} for {own}" for own, ours in evidence.stand_ins.items() if {own, ours} <= named)
+        yield f"{evidence.figure.title}. {evidence.figure.question}" + f" Here stands {instead}." * bool(instead)
         yield ""
         file = f"findings/{evidence.name}.parquet"
         yield f"`{evidence.command}`: {_cost(evidence.rows)}; rows in [{file}]({file})."

@@ -236,11 +236,18 @@ class Protocol:
         return {"dataset": self.dataset, "half": self.half, "start": self.start, **views, **normalization, **extra}
 
 
+_ON_AT_ZERO = ("last_weight_decay",)
+"""Settings of which 0 says something else than None."""
+
+
 def _without_unset(tree: Any) -> Any:
     """JSON values without the fields that are off."""
     if isinstance(tree, list):
         return [_without_unset(value) for value in tree]
-    return {name: _without_unset(value) for name, value in tree.items() if value} if isinstance(tree, dict) else tree
+    if not isinstance(tree, dict):
+        return tree
+    on = {name: value for name, value in tree.items() if value or (value is not None and name in _ON_AT_ZERO)}
+    return {name: _without_unset(value) for name, value in on.items()}
 
 
 # Finding Winning Tickets with Limited (or No) Supervision, Appendix A: "ImageNet Labels - full dataset".

@@ -118,7 +118,7 @@ class Pretrained:
         return _fit(state, own, backbone, self)
 
 
-def resolve_pretrained(model: str, init: str) -> Pretrained | None:
+def resolve_pretrained(model: str, init: str, *, planned: bool = False) -> Pretrained | None:
     """Which weights a name means; nothing is downloaded, and of files only the bytes are hashed.
 
     Args:
@@ -126,6 +126,7 @@ def resolve_pretrained(model: str, init: str) -> Pretrained | None:
         init: "random", "pretrained" for the library's default, a timm name with its tag or the tag alone, a torchvision
             weight ("ResNet50_Weights.IMAGENET1K_V2", or what follows the point), "hf-hub:user/name" or
             "hf://user/name" with "@revision" and "/path", a file, or "file:" with a file's hash.
+        planned: Whether a file may be missing, as for a plan, which needs the network's shape alone.
 
     Returns:
         The weights by their exact name; None for "random".
@@ -144,6 +145,8 @@ def resolve_pretrained(model: str, init: str) -> Pretrained | None:
         if path.is_dir():
             raise BadInput(f"--init {init} is a folder; give the file of a state dict in it")
         if not path.is_file():
+            if planned:
+                return Pretrained(name=init, model=model, location="")
             raise BadInput(f"--init {init} is a file that is not there; give a state dict's path, or --init pretrained")
         digest = file_digest(path)
         return Pretrained(name=f"{_FILE}{digest}", model=model, location=str(path), path=path, digest=digest)

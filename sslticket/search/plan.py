@@ -574,7 +574,7 @@ def plan_search(
         BadInput: Naming what does not fit and the fix; nothing has been written.
     """
     recipe = resolve_precision(recipe, runtime)
-    if (pretrained := resolve_pretrained(recipe.model, recipe.init)) is not None:
+    if (pretrained := resolve_pretrained(recipe.model, recipe.init, planned=dry_run)) is not None:
         recipe = replace(recipe, init=pretrained.name)
     images = TrainingImages.open(recipe, runtime, dry_run=dry_run)
     notes = [images.split.note_of_change(out)] if images.split else []
@@ -621,6 +621,8 @@ def plan_search(
     recipe = identify_images(recipe, images.identity, out, data_hash)
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
     if pretrained is not None:
+        if not pretrained.location:
+            notes.append(f"{pretrained.name} is not here; the plan needs it not, the search does")
         notes.append(describe_normalisation(pretrained, images))
         if not dry_run:
             pretrained = pretrained.fetch()

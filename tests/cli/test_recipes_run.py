@@ -27,7 +27,8 @@ LARGE = {
 }
 STAND_IN = "resnet20"  # has a hundredth of their weights
 # Of their kind, with blocks that can be left out.
-OF_THEIR_KIND = {"vit_small_patch16_224": "test_vit", "convnext_tiny": "test_convnext"}
+OF_THEIR_KIND = {f"vit_{size}_patch16_224": "test_vit" for size in ("small", "base", "large")}
+OF_THEIR_KIND["convnext_tiny"] = "test_convnext"
 HUGE = ("alexnet",)  # coding its 57 million weights takes longer than all the others together
 # They differ from others in their length and in how much of the images they take, which is not so here.
 LIKE_OTHERS = [

@@ -206,6 +206,10 @@ def test_the_hash_follows_every_setting_of_a_training_and_nothing_else() -> None
         replace(base, training=replace(base.training, clip=1.0)),
         replace(base, training=replace(base.training, ghost_batch=256)),
         replace(base, training=replace(base.training, optimizer=SGD(lr=1e-3))),
+        *(
+            replace(base, training=replace(base.training, optimizer=AdamW(lr=1e-3, last_weight_decay=last)))
+            for last in (None, 0.0, 0.4)
+        ),
         replace(base, training_by_model={"vgg19": replace(base.training, batch_size=256)}),
     ]
     hashes = [each.hash_for("vgg19") for each in (base, *changed)]
