@@ -48,6 +48,29 @@ class Statement:
     would_tell: str
 
 
+PAPERS = {
+    "000": "One Ticket",
+    "002": "Limited Supervision",
+    "003": "Stabilizing",
+    "004": "Continuous Sparsification",
+}
+"""Short names of the papers that state findings."""
+
+QUANTITIES = {
+    "remaining_percent": "of the weights left",
+    "sparsity_percent": "of the weights pruned",
+    "gap_points": "of accuracy",
+    "speedup": "as fast",
+    "natural_zeros_percent": "of the weights at zero",
+    "data_ratio": "as many images",
+    "rewind_samples": "before W_k",
+    "order_distance_ratio": "the distance of IMP's subnetworks",
+    "rewind_percent_of_training": "of the training before W_k",
+    "top1": "top-1",
+}
+"""What the papers' numbers are of, in words that follow the number."""
+
+
 def _number(**where: str) -> Published:
     return Published(drawn="note", **where)  # type: ignore[arg-type]
 
@@ -265,7 +288,7 @@ def collected() -> dict[str, Evidence]:
 
 
 def _order() -> list[str]:
-    """The sweeps of our own in the order of the issue that they answer: the law first, then what explains it."""
+    """The sweeps of our own in the order of the page: the low-shot law first, then what explains it."""
     first = ["lowshot_tiny", "lowshot_cifar10", "fronts", "objectives"]
     return [*first, *sorted(file.stem for file in SWEEPS.glob("*.py") if file.stem not in first)]
 
@@ -293,16 +316,17 @@ def _overview() -> Iterator[str]:
         for each in evidence.content.verdicts:
             if each.finding.number is not None:
                 verdicts.setdefault(each.finding.number, []).append((each.verdict, evidence.figure.name))
-    yield "| | the paper states | its numbers | ours | at its own scale |"
-    yield "| --- | --- | --- | --- | --- |"
+    yield "| | paper | states | its numbers | ours | at its own scale |"
+    yield "| --- | --- | --- | --- | --- | --- |"
     for stated in STATEMENTS:
         numbers = "; ".join(
-            f"{number.words} ({number.quantity.replace('_', ' ')})"
+            f"{number.words} {QUANTITIES[number.quantity]}"
             for wanted in stated.published
             for number in choose_numbers(wanted, stated.paper)
         )
         told = _counted(verdicts.get(stated.number, [])) or "not run here"
-        cells = [str(stated.number), stated.text, numbers or "none in text or tables", told, stated.would_tell]
+        paper, numbers = PAPERS[stated.paper], numbers or "none in text or tables"
+        cells = [str(stated.number), paper, stated.text, numbers, told, stated.would_tell]
         yield f"| {' | '.join(cells)} |"
 
 

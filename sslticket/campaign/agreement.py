@@ -486,7 +486,7 @@ def _paired_sides(
         sides.append(table.mean(axis=1).to_numpy(np.float64))
     if min(map(len, sides)) < 2:
         raise _UntoldError(
-            f"one search ({one}: {len(sides[0])}, {two}: {len(sides[1])})",
+            f"one search has no interval: {len(sides[0])} of {one}, {len(sides[1])} of {two}",
             f"{one} {sides[0].mean():.4g}, {two} {sides[1].mean():.4g}",
         )
     return sides[0], sides[1]

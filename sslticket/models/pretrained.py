@@ -327,7 +327,8 @@ def _fit(
         BadInput: If a tensor is missing, has another shape, belongs to a layer that the backbone does not have, or is
             not finite.
     """
-    where = f"the weights {weights.name} do not fit {weights.model}"
+    told = weights.path if weights.name.startswith(_FILE) else weights.name
+    where = f"the weights {told} do not fit {weights.model}"
     missing = [name for name in own if name not in state and not name.endswith(_COUNTER)]
     if missing:
         raise BadInput(

@@ -622,7 +622,7 @@ def plan_search(
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
     if pretrained is not None:
         if not pretrained.location:
-            notes.append(f"{pretrained.name} is not here; the plan needs it not, the search does")
+            notes.append(f"{pretrained.name} is not here; a plan does without it, the search needs it")
         notes.append(describe_normalisation(pretrained, images))
         if not dry_run:
             pretrained = pretrained.fetch()
