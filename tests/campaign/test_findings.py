@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -48,6 +49,10 @@ def test_rows_of_a_sweep_are_of_searches_that_it_has(name: str) -> None:
     file = ROOT / "sweeps" / "findings" / f"{name}.py"
     if not file.is_file():
         pytest.skip("a figure of a paper, whose rows `reproduce --rows` checks")
-    families = {cell.recipe.family for cell in expand(load_sweeps(file))}
+    # Rows have the precision of the device that made them, which recipes leave open. What names a search on a part of a
+    # set has the hash of its images, which are not here.
+    families = {replace(cell.recipe, precision="fp32").family for cell in expand(load_sweeps(file))}
     rows = pd.read_parquet(ROWS[name])
-    assert set(rows[rows["kind"] == "level"]["recipe"]) <= families
+    whole = rows[(rows["kind"] == "level") & ~rows["source"].str.contains("[", regex=False)]
+    assert len(whole) > 0 or not any("[" not in cell.recipe.data.name for cell in expand(load_sweeps(file)))
+    assert set(whole["recipe"]) <= families
