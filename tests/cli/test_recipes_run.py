@@ -56,8 +56,8 @@ def folders(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def two_steps(name: str, model: str, folders: Path, out: Path) -> None:
     recipe = load(name)
     search = recipe.to_dict()["search"]
-    count = "--levels" if "levels" in search else "--rounds"
-    words = f"--length 2it {count} 1 --batch-size 4 --threads 1 --model {model}".split()
+    least = "--levels 1" if "levels" in search else "--densities 0.5" if "densities" in search else "--rounds 1"
+    words = f"--length 2it {least} --batch-size 4 --threads 1 --model {model}".split()
     words += ["--out", str(out), "--data-root", str(folders)]
     if recipe.init != "random":  # trained weights are of the whole network; tests/search has searches from such
         words += ["--init", "random"]
