@@ -96,7 +96,8 @@ def flags_reference() -> str:
         if kind == "gate":  # of the one search that has gates to choose; its own flags are shown with it
             recipe = choose_parts(recipe, ["--search", "MaskTraining"])
             shown |= {name for action in _recipe_parser(recipe)._actions for name in action.option_strings}
-        for name in registry_of(kind).names():
+        registry = registry_of(kind)
+        for name in filter(registry.is_built_in, registry.names()):  # a user's own are on no page of ours
             actions = _recipe_parser(choose_parts(recipe, [f"--{kind}", name]))._actions
             own = [action for action in actions if not shown.issuperset(action.option_strings)]
             if own:
