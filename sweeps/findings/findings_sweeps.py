@@ -153,10 +153,12 @@ def by_part(title: str, density: float, fractions: Sequence[float], by: str, **w
     return Panel(title=title, x="subset", series=series, where=held, x_scale="log", x_label="part of the set, %")
 
 
-def told(name: str, title: str, question: str, panels: Sequence[Panel], findings: Sequence[Finding]) -> ScaledFigure:
-    """What the rows of a sweep are drawn as and asked; its findings are those of the main paper."""
+def told(
+    name: str, title: str, question: str, panels: Sequence[Panel], findings: Sequence[Finding], *, paper: str = "002"
+) -> ScaledFigure:
+    """What a sweep's rows are drawn as and asked; its findings are the main paper's, or another's by its number."""
     return ScaledFigure(
-        name=name, published_as="002", place="", title=title, question=question, panels=panels, findings=findings
+        name=name, published_as=paper, place="", title=title, question=question, panels=panels, findings=findings
     )
 
 

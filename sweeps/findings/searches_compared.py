@@ -7,13 +7,12 @@ Run       sslticket sweep sweeps/findings/searches_compared.py --out runs/search
 Cost      docs/findings.md has the core-hours that it took.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from findings_sweeps import SEEDS
+from findings_sweeps import SEEDS, told
 
 from sslticket import Evaluate, Sweep
-from sslticket.campaign.figure import ScaledFigure
 from sslticket.campaign.panels import Between, Finding, Matches, Ordering, Panel
 
 NETWORKS = Path(__file__).with_name("narrow_networks.py")
@@ -152,19 +151,9 @@ SUPERMASKS = Panel(
 SPARSE = Between(high=0.2)
 
 
-def asked(
-    name: str, paper: str, title: str, question: str, panels: Sequence[Panel], findings: Sequence[Finding]
-) -> ScaledFigure:
-    """What is drawn and asked, for the findings of one paper."""
-    return ScaledFigure(
-        name=name, published_as=paper, place="", title=title, question=question, panels=panels, findings=findings
-    )
-
-
 figures = [
-    asked(
+    told(
         "continuous",
-        "004",
         "Continuous Sparsification and iterative pruning",
         "Does Continuous Sparsification find better tickets in two rounds, and better masks of untrained networks?",
         [ROUNDS, SUPERMASKS],
@@ -180,10 +169,10 @@ figures = [
                 check=Ordering(panel=SUPERMASKS.title, series=("CS", "SS")),
             ),
         ],
+        paper="004",
     ),
-    asked(
+    told(
         "reinitialised",
-        "003",
         "Reset, rewound and reinitialised tickets, and SNIP",
         "Is the initialisation needed, and does SNIP find as good subnetworks before training?",
         [LENET_PANEL, VGG_PANEL],
@@ -210,5 +199,6 @@ figures = [
                 for panel in (VGG_PANEL, LENET_PANEL)
             ),
         ],
+        paper="003",
     ),
 ]

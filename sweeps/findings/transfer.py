@@ -9,10 +9,9 @@ Cost      docs/findings.md has the core-hours that it took.
 from collections.abc import Mapping
 from pathlib import Path
 
-from findings_sweeps import RANDOM, SEEDS, TINY_PART, TRAINED
+from findings_sweeps import RANDOM, SEEDS, TINY_PART, TRAINED, told
 
 from sslticket import Evaluate, Sweep
-from sslticket.campaign.figure import ScaledFigure
 from sslticket.campaign.panels import Between, Finding, Gap, Ordering, Panel
 from sslticket.evaluation.protocols import find_protocol
 
@@ -113,14 +112,12 @@ WITH_SGD = Panel(
 )
 SEVERE = Between(high=0.1)
 figures = [
-    ScaledFigure(
-        name="transfer",
-        published_as="000",
-        place="",
-        title="Transfer across data sets, halves and optimisers",
-        question="Do tickets serve data sets, halves and optimisers on which they were not found?",
-        panels=[*ON_TARGETS.values(), HALVES, WITH_SGD],
-        findings=[
+    told(
+        "transfer",
+        "Transfer across data sets, halves and optimisers",
+        "Do tickets serve data sets, halves and optimisers on which they were not found?",
+        [*ON_TARGETS.values(), HALVES, WITH_SGD],
+        [
             *(
                 Finding(
                     number=12,
@@ -149,5 +146,6 @@ figures = [
                 ),
             ),
         ],
+        paper="000",
     )
 ]
