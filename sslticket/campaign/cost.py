@@ -1,7 +1,8 @@
 """What a campaign comes to before there is any ticket: its searches, evaluations and analyses, shared work once.
 
 The tickets to be are written down as their files will say, and the very plans that an evaluation and an analysis make
-of tickets that are there count their trainings. No image is opened and no network is built but for its shapes.
+of tickets that are there count their trainings. Of a part of a set, and of one's own images, the files are listed where
+they are here; else no image is looked for. No network is built but for its shapes.
 """
 
 from collections import Counter, defaultdict
@@ -56,7 +57,8 @@ def estimate_cells(
         throughput: What is known of the device's speed, in the place of `device` and `rows`.
         searched: Keys of cells whose searches are done and left out; what is measured on their tickets is counted.
 
-    What has as many images as nobody publishes, and an evaluation on them, is named as `CostEstimate.uncounted`.
+    What has as many images as nobody publishes, where they are not here either, and an evaluation on them, is named as
+    `CostEstimate.uncounted`.
 
     Raises:
         BadInput: If a search, an evaluation or an analysis cannot be done with its images, naming it.
@@ -165,9 +167,9 @@ def _prunable(recipe: Recipe, channels: int, size: int) -> tuple[tuple[str, ...]
 
 
 @cache
-def _counted_splits() -> SplitCache:
-    """The catalogue's counts of all protocols that were asked for in this process."""
-    return SplitCache(None, "always")
+def _counted_splits(data_root: Path | None) -> SplitCache:
+    """How many images all protocols have that were asked for in this process."""
+    return SplitCache(data_root, "always")
 
 
 def _measuring(
@@ -178,14 +180,14 @@ def _measuring(
     known: Throughput,
 ) -> CostEstimate:
     """Evaluations and analyses of the searches of one seed, with searches of other seeds beside them."""
-    numerics, works, rows, endpoints = Numerics.resolve(runtime, None), list[Workload](), 0, 0
+    works, rows, endpoints = list[Workload](), 0, 0
     uncounted: list[str] = []
     for measured in _without_repeats([each for cell in cells for each in (*cell.evaluate, *cell.analyse)]):
         try:
             if isinstance(measured, Evaluate):
-                trainings, more_rows = _evaluated(measured, cells, beside, tickets, numerics)
+                trainings, more_rows = _evaluated(measured, cells, beside, tickets, runtime)
             else:
-                trainings, more_rows = _trainings_of(measured, cells, tickets, numerics)
+                trainings, more_rows = _trainings_of(measured, cells, tickets, runtime)
                 endpoints += len(trainings)
         except UnknownCounts:
             uncounted.append(measured.describe())
@@ -203,7 +205,7 @@ def _evaluated(
     cells: Sequence[Cell],
     beside: Sequence[Cell],
     tickets: Mapping[int, Sequence[_Ticket]],
-    numerics: Numerics,
+    runtime: RuntimeConfig,
 ) -> tuple[list[Workload], int]:
     """The trainings of an evaluation, and its rows."""
     levels = _levels_of(evaluate.levels)
@@ -219,17 +221,18 @@ def _evaluated(
         curve=evaluate.curve,
     )
     infos = {each.path: each.info for each in chosen}
+    splits, numerics = _counted_splits(runtime.data_root), Numerics.resolve(runtime, None)
     works: list[Workload] = []
     rows = 0
     for count, some in _by_repeats([task for task in tasks if task.path in infos], repeats):
-        plan = EvaluationPlan(some, infos, _counted_splits(), numerics)
+        plan = EvaluationPlan(some, infos, splits, numerics)
         works += [job.workload for job in plan.jobs()] * count
         rows += len(some) * count
     return works, rows
 
 
 def _trainings_of(
-    analyse: Analyse, cells: Sequence[Cell], tickets: Mapping[int, Sequence[_Ticket]], numerics: Numerics
+    analyse: Analyse, cells: Sequence[Cell], tickets: Mapping[int, Sequence[_Ticket]], runtime: RuntimeConfig
 ) -> tuple[list[Workload], int]:
     """The trainings that an analysis rests on, and its rows; one that trains nothing has a row a ticket."""
     from sslticket.analysis import ANALYSES
@@ -255,11 +258,12 @@ def _trainings_of(
         own_weights=True,
     )
     infos = {each.path: each.info for group in tickets.values() for each in group}
+    splits, numerics = _counted_splits(runtime.data_root), Numerics.resolve(runtime, None)
     works: list[Workload] = []
     rows = 0
     for count, some in _by_repeats(tasks, repeats):
         found: dict[Path, Workload] = {}
-        for target in targets_of(some, infos, _counted_splits(), numerics, dense=analysis.needs_dense):
+        for target in targets_of(some, infos, splits, numerics, dense=analysis.needs_dense):
             found |= {training.endpoint_file: training.workload for training in analysis.trainings(target)}
         works, rows = works + list(found.values()) * count, rows + len(some) * count
     return works, rows

@@ -7,6 +7,7 @@ and `verify_dataset` checks its counts, its official files' MD5 sums, and that i
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -97,19 +98,28 @@ def is_here(name: str, data_root: Path | None) -> bool:
     return locate.find_local_dataset(get_dataset(name), data_root) is not None
 
 
-def official_counts(name: str, split: Split, data_root: Path | None, part: str | None = None) -> ImageCounts:
-    """Return the published numbers of images, for a plan of a data set that is not here.
+def known_counts(name: str, split: Split, data_root: Path | None, part: str | None = None) -> ImageCounts:
+    """Return how many images a split has, for a plan: as published, else as listed where the images are here.
 
     Raises:
-        UnknownCounts: If nobody publishes any, as of a user's own images or of a part of a set; it says where they
-            were looked for.
+        UnknownCounts: If nobody publishes any, as of a user's own images or of a part of a set, and they are not here;
+            it says where they were looked for.
     """
     entry = get_dataset(name)
-    counts = None if part else ImageCounts.official(entry, split)
-    if counts is None:
-        missing = locate.dataset_not_found(entry, data_root)
-        raise UnknownCounts(f"{missing} (how many there are{f' in {part}' if part else ''}, nothing else tells a plan)")
-    return counts
+    if not part and (official := ImageCounts.official(entry, split)) is not None:
+        return official
+    if (where := locate.find_local_dataset(entry, data_root)) is not None:
+        return _listed_counts(entry, split, where)
+    missing = locate.dataset_not_found(entry, data_root)
+    raise UnknownCounts(f"{missing} (how many there are{f' in {part}' if part else ''}, nothing else tells a plan)")
+
+
+@cache
+def _listed_counts(entry: Dataset, split: Split, where: DatasetLocation) -> ImageCounts:
+    """The images of a split that is here, by class; a plan of many searches lists a folder once."""
+    manifest = _manifest_of(entry, split, _open_content(entry, split, where))
+    per_class = np.bincount(manifest.labels, minlength=len(manifest.classes))
+    return ImageCounts(per_class, fewest=int(per_class.min(initial=0)))
 
 
 def made_up_split(entry: Dataset, manifest: Manifest) -> DataSource:

@@ -19,8 +19,8 @@ from sslticket.data.source import (
     check_complete,
     convert_channels,
     is_here,
+    known_counts,
     made_up_split,
-    official_counts,
     open_split,
 )
 from sslticket.data.unreadable import log_empty_classes, log_left_out, unreadable_fields
@@ -114,7 +114,7 @@ class Splits:
         """
         entry, sources = get_dataset(protocol.dataset), []
         for split in SPLITS:
-            counts = official_counts(protocol.dataset, split, data_root, protocol.part)
+            counts = known_counts(protocol.dataset, split, data_root, protocol.part)
             if split == "train" and protocol.half is not None:
                 counts = counts.half(protocol.half)
             sources.append(made_up_split(entry, counts.manifest(entry, split)))

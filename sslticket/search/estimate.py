@@ -22,7 +22,7 @@ from sslticket.data.datasets.base import Dataset
 from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.data.loader import Batch, LabelledStream, Sampler
 from sslticket.data.manifest import ImageCounts
-from sslticket.data.source import official_counts
+from sslticket.data.source import known_counts
 from sslticket.data.subset_lists import count_listed
 from sslticket.errors import BadInput
 from sslticket.objectives.base import Objective, objective_of
@@ -57,7 +57,7 @@ def planned_counts(data: Data, data_root: Path | None = None) -> tuple[ImageCoun
     Raises:
         BadInput: If nobody publishes any, or the recipe's choice leaves none.
     """
-    whole = official_counts(data.dataset, "train", data_root, data.part)
+    whole = known_counts(data.dataset, "train", data_root, data.part)
     one = whole if data.half is None else whole.half(data.half)
     if data.subset_list is not None:
         listed, classes = count_listed(data.subset_list)
@@ -293,7 +293,7 @@ class SearchWork:
         recipe, _ = rewound_within(recipe, clock, trial=trial, whole=whole)
         search = search_of(recipe)
         stages = search.stages(clock, _dense_mask(recipe.model, dataset.channels, views[0].size, search))
-        evaluation = official_counts(data.dataset, "eval", runtime.data_root)
+        evaluation = known_counts(data.dataset, "eval", runtime.data_root, data.part)
         measured = round(len(evaluation) * len(counts.per_class) / len(full.per_class))
         if not numerics:
             numerics = str(

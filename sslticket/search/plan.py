@@ -128,7 +128,7 @@ class TrainingImages:
         opened = source.made_up_split(entry, counts.manifest(entry, "train"))
         opened = opened if data.channels is None else convert_channels(opened, data.channels)
         known = num_known_labels(data, counts), num_known_labels(data, one)
-        evaluation = source.official_counts(data.dataset, "eval", runtime.data_root)
+        evaluation = source.known_counts(data.dataset, "eval", runtime.data_root, data.part)
         measured = round(len(evaluation) * len(counts.per_class) / len(full.per_class))
         # Only its length and its classes matter.
         before = one.manifest(entry, "train") if len(one) > len(counts) else opened.manifest

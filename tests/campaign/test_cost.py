@@ -14,15 +14,19 @@ from sslticket.campaign.state import CampaignFolder
 from sslticket.campaign.sweep import Analyse, Cell, Evaluate, Sweep, expand, load_sweeps
 from sslticket.cli.commands import run_command
 from sslticket.config.recipe import Recipe
+from sslticket.config.runtime import RuntimeConfig
 from sslticket.errors import BadInput
 from sslticket.evaluation.jobs import EvaluationPlan
+from sslticket.evaluation.protocols import Protocol
 from sslticket.evaluation.tasks import Levels, find_ticket_files, make_tasks
 from sslticket.objectives.rotnet import RotNet
 from sslticket.results.throughput import CostEstimate, Speed, Throughput, work_cost
+from sslticket.search.estimate import SearchWork
 from sslticket.training.numerics import Numerics
 from tests.runs import recipe, search
 
 EXACT = Numerics(precision="fp32")
+FLOWERS = Protocol(name="flowers", dataset="folder:flowers", training=recipe().training, image_size=8, seeds=(0,))
 
 
 def cells_of(recipes: Sequence[Recipe], *measured: Evaluate | Analyse) -> list[Cell]:
@@ -166,6 +170,21 @@ def test_images_that_nobody_counts_are_named_and_the_others_are_counted(recipes:
     assert dict(found.lines())["not counted"] == "1 (nobody publishes how many images)"
     alone = estimate_cells(cells_of([own]), throughput=known)
     assert alone.lines() == [("not counted", "0 (nobody publishes how many images)")]
+
+
+def test_images_of_ones_own_that_are_here_are_counted_from_their_list(recipes: list[Recipe], tmp_path: Path) -> None:
+    for number, count in enumerate((40, 10)):
+        (folder := tmp_path / "flowers" / f"class-{number}").mkdir(parents=True)
+        for image in range(count):
+            (folder / f"{image}.png").touch()
+    known, here = Throughput([], "none", lambda name: 8), RuntimeConfig(data_root=tmp_path)
+    own = replace(recipes[0], data=replace(recipes[0].data, dataset="folder:flowers"))
+    evaluate = Evaluate(protocols=[f"{__file__}:FLOWERS"], levels="0-1")
+    found = estimate_cells(cells_of([own], evaluate), throughput=known, runtime=here)
+    # A fifth of each class is set aside.
+    assert (found.uncounted, SearchWork.of_recipe(own, here).images) == ((), 40)
+    assert found.trainings == 3 + 2
+    assert estimate_cells(cells_of([own], evaluate), throughput=known).uncounted
 
 
 @pytest.mark.parametrize("before", [[], ["--launch", "print"], ["--dry-run"]], ids=str)
