@@ -261,7 +261,7 @@ class RuntimeConfig:
                 f"--keep-decoded must be a finite number of gigabytes, at least 0, got {self.keep_decoded:g}; give 0 "
                 "to keep no decoded images, or leave it out for what is free"
             )
-        if self.probe is not None and Span.parse(self.probe).amount <= 0:
+        if self.probe is not None and Span.parse(self.probe, "--probe").amount <= 0:
             raise BadInput(f"--probe must be a length above 0 such as 10ep, got {self.probe}")
         if not 0 < self.timeout < float("inf"):
             raise BadInput(f"--timeout must be a finite number of minutes above 0 such as 5, got {self.timeout:g}")

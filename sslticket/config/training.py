@@ -26,19 +26,23 @@ class Span:
     unit: Unit
 
     @classmethod
-    def parse(cls, text: str) -> "Span":
+    def parse(cls, text: str, what: str = "a length of training") -> "Span":
         """Read "90ep", "0.5ep", "2500it", "3840000samples" or "15%" (underscores allowed).
+
+        Args:
+            text: The text.
+            what: What an error calls it, such as its flag.
 
         Raises:
             BadInput: If the text is none of these.
         """
         match = re.fullmatch(r"(\d[\d_]*(?:\.\d+)?)(ep|it|samples|%)", text.strip())
         if match is None:
-            raise BadInput(f"a length of training must be like 90ep, 2500it, 3840000samples or 15%, got {text!r}")
+            raise BadInput(f"{what} must be like 90ep, 2500it, 3840000samples or 15%, got {text!r}")
         amount, unit = float(match[1].replace("_", "")), cast(Unit, match[2])
         if unit in ("it", "samples") and amount != int(amount):
             raise BadInput(
-                f"a length in steps or samples must be a whole number, got {text!r}; epochs and percentages can be "
+                f"{what} must be a whole number of steps or samples, got {text!r}; epochs and percentages can be "
                 "fractions"
             )
         return cls(amount, unit)
@@ -329,7 +333,7 @@ class TrainConfig:
         if self.batch_size < 1:
             raise BadInput(f"--batch-size must be at least 1, got {self.batch_size}")
         self._check_ghosts()
-        if Span.parse(self.length).unit == "%":
+        if Span.parse(self.length, "--length").unit == "%":
             raise BadInput(
                 f"--length must be in epochs, steps or samples, got {self.length}; write it like 90ep, 2500it or "
                 "100000samples"
@@ -357,8 +361,9 @@ class TrainConfig:
             raise BadInput(f"--layer-decay must be in (0, 1], got {self.layer_decay:g}; give 1 for one learning rate")
         if not 0 <= self.drop_path < 1:
             raise BadInput(f"--drop-path must be in [0, 1), got {self.drop_path:g}; give 0 to keep all blocks")
-        for span in (self.warmup, *self.drops):
-            Span.parse(span)
+        Span.parse(self.warmup, "--warmup")
+        for drop in self.drops:
+            Span.parse(drop, "--drops")
 
     def _check_ghosts(self) -> None:
         if self.ghost_batch is None:

@@ -73,7 +73,7 @@ class Protocol:
 
     def __post_init__(self) -> None:
         for until, size in self.early_sizes:
-            Span.parse(until)
+            Span.parse(until, "early_sizes")
             if size < 1:
                 raise BadInput(f"early_sizes must be sides of 1 pixel or more, got {size} until {until}; give more")
         if not 0 <= self.label_smoothing < 1:
@@ -396,7 +396,7 @@ def folder_protocol(name: str) -> Protocol:
     if "lr" in given:
         training = replace(training, optimizer=training.optimizer.with_lr(_rate(given["lr"], name)))
     if "length" in given:
-        if Span.parse(given["length"]).amount <= 0:
+        if Span.parse(given["length"], f"length in {name}").amount <= 0:
             raise BadInput(f"length must be above 0, got {given['length']} in {name}; give length=30ep")
         training = training.with_length(given["length"])
     side = size or dataset.train_view.size

@@ -477,7 +477,7 @@ def tasks_of_headers(
 
 
 def _curve_interval(text: str) -> str:
-    span = Span.parse(text)
+    span = Span.parse(text, "--curve")
     if not span.amount > 0:
         raise BadInput(f"--curve must be a length of training above 0, got {text}; give for instance --curve 5ep")
     return str(span)

@@ -70,9 +70,11 @@ class DynamicSparseSearch(Search):
         ):
             if given not in known:
                 raise BadInput(f"{flag} must be {' or '.join(known)}, got {given!r}; give one of them")
-        if not Span.parse(self.update_interval).amount:
+        if not Span.parse(self.update_interval, "--update-interval").amount:
             raise BadInput(f"--update-interval must be above 0, got {self.update_interval}; give 100it, for one")
-        Span.parse(self.update_until)
+        until = Span.parse(self.update_until, "--update-until")
+        if until.unit == "%" and until.amount > 100:
+            raise BadInput(f"--update-until must be at most 100%, got {self.update_until}; give 75%, for one")
         if not 0 < self.drop_fraction < 1:
             raise BadInput(
                 f"--drop-fraction must be in (0, 1), got {self.drop_fraction:g}; give a fraction such as 0.3, or "

@@ -45,7 +45,7 @@ class RankedSearch(Search):
     def __post_init__(self) -> None:
         if self.levels < 1:
             raise BadInput(f"--levels must be at least 1, got {self.levels}; give --levels 1 or more")
-        Span.parse(self.rewind)
+        Span.parse(self.rewind, "--rewind")
         _ = self.schedule  # which checks the rates and the pattern
 
     @property
@@ -105,7 +105,7 @@ class IMP(RankedSearch):
             raise BadInput(f"--early-bird must be in (0, 1), got {self.early_bird:g}; give a mask distance such as 0.1")
         if self.early_bird_window < 1:
             raise BadInput(f"--early-bird-window must be at least 1, got {self.early_bird_window}; give 1 or more")
-        if not Span.parse(self.early_bird_every).amount:
+        if not Span.parse(self.early_bird_every, "--early-bird-every").amount:
             raise BadInput(f"--early-bird-every must be above 0, got {self.early_bird_every}; give 1ep, for one")
 
     def check(self, training: TrainConfig, objective: Objective) -> None:

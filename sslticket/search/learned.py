@@ -75,7 +75,7 @@ class LearnedMaskSearch(Search):
             raise BadInput(f"--penalty must be finite and at least 0, got {self.penalty:g}; give 0 or more")
         check_score_lr(self.score_lr)
         resolve_masked_head(self, self.frozen)
-        Span.parse(self.rewind)
+        Span.parse(self.rewind, "--rewind")
 
     @property
     @abstractmethod

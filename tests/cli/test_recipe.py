@@ -167,7 +167,7 @@ def test_a_search_is_named_by_itself_and_by_its_criterion(search: dict[str, obje
         ),
         (["lr=0.1"], r"unexpected argument 'lr=0.1'; write --lr 0.1"),
         (["--subset-by", "colour"], r"invalid choice: 'colour'"),
-        (["--length", "ninety"], r"a length of training must be like 90ep"),
+        (["--length", "ninety"], r"--length must be like 90ep"),
         (["--length", "6it", "--rewind", "6it"], r"the rewind point must lie before the end"),
         (["--levels", "40"], r"give --levels 14 or less"),
         (["--levels", "0"], r"at least 1"),

@@ -76,6 +76,6 @@ def test_each_measurement_of_a_curve_is_a_line_for_drawing(run: Path) -> None:
 
 @pytest.mark.parametrize("curve", ["0ep", "5", "ten"])
 def test_an_interval_that_is_no_length_is_refused(run: Path, curve: str) -> None:
-    message = "--curve must be" if curve == "0ep" else "a length of training must be"
+    message = "--curve must be" if curve == "0ep" else "--curve must be like"
     with pytest.raises(BadInput, match=re.escape(message)):
         scored(run, curve)

@@ -97,7 +97,7 @@ def test_sizes_and_smoothing_are_settings_and_change_the_hash_of_a_protocol() ->
         ({"early_sizes": (("8it", 5), ("4it", 6))}, "one after the other"),
         ({"early_sizes": (("0it", 5),)}, "one after the other"),
         ({"early_sizes": (("4it", 0),)}, "sides of 1 pixel or more, got 0"),
-        ({"early_sizes": (("four", 5),)}, "a length of training must be like"),
+        ({"early_sizes": (("four", 5),)}, "early_sizes must be like"),
         ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\), got 1"),
     ],
 )

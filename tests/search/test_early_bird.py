@@ -110,7 +110,7 @@ def test_a_probe_sees_the_end_of_a_level_that_ends_early(tmp_path: Path) -> None
         ({"early_bird": 1.0}, r"--early-bird must be in \(0, 1\), got 1; give"),
         ({"early_bird_window": 0}, "--early-bird-window must be at least 1, got 0; give 1"),
         ({"early_bird_every": "0it"}, "--early-bird-every must be above 0, got 0it; give"),
-        ({"early_bird_every": "often"}, "a length of training must be like 90ep"),
+        ({"early_bird_every": "often"}, "--early-bird-every must be like 90ep"),
     ],
 )
 def test_early_bird_settings_out_of_range_are_refused(settings: dict[str, float], answer: str) -> None:

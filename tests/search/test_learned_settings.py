@@ -66,7 +66,7 @@ def test_scores_have_an_optimiser_of_their_own_without_weight_decay() -> None:
         (lambda: EdgePopup(score_lr=-1.0), "--score-lr must be finite and above 0"),
         (lambda: EdgePopup(density=1.0), r"--density must be in \(0, 1\)"),
         (lambda: EdgePopup(density=0.0), r"--density must be in \(0, 1\)"),
-        (lambda: ContinuousSparsification(rewind="soon"), "a length of training must be like 90ep"),
+        (lambda: ContinuousSparsification(rewind="soon"), "--rewind must be like 90ep"),
         (
             lambda: ContinuousSparsification(rewind="2ep").stages(CLOCK, DENSE),
             "must lie before the end of a training .* got 2ep",
