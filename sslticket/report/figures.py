@@ -248,7 +248,8 @@ _STAR: dict[str, Any] = {"marker": "*", "markersize": 15, "markerfacecolor": "#f
 def draw_panels(parts: Sequence[Chart | NumberTable], styles: Mapping[str, SeriesStyle], footer: str = "") -> Figure:
     """The panels of a figure of a paper, at a page's width: charts side by side, tables below one another.
 
-    All series are in one legend above the charts. Marks of others are named below each chart, out of the data's way.
+    All series are in one legend above the charts; many that the charts do not share are named inside of each. Marks of
+    others are named below each chart, out of the data's way.
 
     Args:
         parts: Charts and tables, in their order; tables come last.
@@ -266,6 +267,8 @@ def draw_panels(parts: Sequence[Chart | NumberTable], styles: Mapping[str, Serie
     width = PAPER_WIDTH if len(charts) != 1 or tables else 4.8
     names = list(dict.fromkeys(_legend_name(curve) for chart in charts for curve in chart.curves))
     names += dict.fromkeys(chart.horizontal_line[1] for chart in charts if chart.horizontal_line)
+    apart = len(names) > _MOST_SHARED and all(2 * len(chart.curves) < len(names) for chart in charts)
+    names = [] if apart else names
     legend_columns = max(1, min(len(names), int(width / (0.6 + 0.062 * max(map(len, names), default=0)))))
     above = 0.17 * math.ceil(len(names) / legend_columns)
     style = _STYLE | {"font.size": 8, "axes.titlesize": 8.5, "legend.fontsize": 7.5, "lines.linewidth": 1.3}
@@ -275,6 +278,12 @@ def draw_panels(parts: Sequence[Chart | NumberTable], styles: Mapping[str, Serie
         for number, chart in enumerate(charts):
             axes = figure.add_subplot(grid[number // across, number % across])
             _draw_chart(axes, chart, styles, panel=True, width=width / across)
+            if apart:
+                legend = axes.legend(
+                    loc="best", fontsize=6, handlelength=2.4, labelspacing=0.25, framealpha=0.7, edgecolor="none"
+                )
+                if chart.marks:  # the legend of marks takes its place
+                    axes.add_artist(legend)
             _draw_marks(axes, chart, styles, across)
         for row, table in enumerate(tables, start=down):
             _draw_number_table(figure.add_subplot(grid[row, :]), table)
@@ -288,6 +297,10 @@ def draw_panels(parts: Sequence[Chart | NumberTable], styles: Mapping[str, Serie
         if footer:
             figure.supxlabel("\n".join(textwrap.wrap(footer, int(19 * width))), x=0.01, ha="left", fontsize=6.5)
     return figure
+
+
+_MOST_SHARED = 14
+"""Names of a legend above all charts of a figure, if no chart has half of them."""
 
 
 def _charts_across(count: int) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.legend import Legend
 from PIL import Image
 from scipy import stats
 
@@ -204,6 +205,23 @@ def test_the_range_of_a_chart_holds_the_published_numbers() -> None:
     [axes] = figures.draw_panels(own.parts, own.styles).axes
     assert axes.get_ylim()[1] > 98.4
     assert axes.get_xlim()[0] > 1 > 0.0625 > axes.get_xlim()[1]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_many_series_that_the_charts_do_not_share_are_named_inside_of_each(shared: bool) -> None:
+    """Of a legend above all charts a reader could not tell which names are of which."""
+    panels = []
+    for number in range(4):
+        at = 0 if shared else number
+        labels = [f"series {4 * at + each}" for each in range(4)]
+        panels.append(Panel(title=f"panel {number}", series=dict.fromkeys(labels, SERIES["labels"])))
+    own = content(panels, frame(ROWS))
+    picture = figures.draw_panels(own.parts, own.styles)
+    inside = [[words.get_text() for words in legend.get_texts()] for axes in picture.axes
+              for legend in axes.findobj(Legend)]  # fmt: skip
+    above = [[words.get_text() for words in legend.get_texts()] for legend in picture.legends]
+    every = [[*panel.series, "dense network"] for panel in panels]
+    assert (inside, above) == (([], [every[0]]) if shared else (every, []))
 
 
 def test_marks_and_curves_are_told_apart_without_colours() -> None:
