@@ -1,16 +1,18 @@
-"""The tables of docs/findings.md: what the papers found, asked of the committed rows in docs/findings/.
+"""The tables of docs/findings.md, and README's results: what the papers found, asked of the rows in docs/findings/.
 
 Run       python docs/findings.py [--check]; `make findings` also draws the pictures anew
 """
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pandas as pd
+from scipy.stats import kendalltau
 
 from sslticket.campaign.drawing import FigureContent, draw_figure
 from sslticket.campaign.figure import ScaledFigure, figure_files, find_figure
@@ -23,7 +25,7 @@ from sslticket.report import stats
 from sslticket.results.table import read_rows
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "findings.md"
+PAGE, README = ROOT / "docs" / "findings.md", ROOT / "README.md"
 ROWS = ROOT / "docs" / "findings"
 SWEEPS = ROOT / "sweeps" / "findings"
 SCALE = "small"
@@ -299,14 +301,70 @@ def _content(name: str) -> FigureContent:
     return FigureContent(evidence.figure, evidence.rows, scale=SCALE)
 
 
-def filled_page() -> str:
-    """The page with its generated parts written anew."""
-    text = PAGE.read_text(encoding="utf-8")
-    for name, lines in {"findings": _overview(), "evidence": _sections()}.items():
+def filled_pages() -> dict[Path, str]:
+    """The pages with their generated parts written anew."""
+    parts = {
+        PAGE: {"findings": _overview(), "evidence": _sections()},
+        README: {"lowshot": _low_shot_results(), "objectives": _objectives_results()},
+    }
+    return {page: _filled(page.read_text(encoding="utf-8"), found) for page, found in parts.items()}
+
+
+def _filled(text: str, parts: Mapping[str, Iterable[str]]) -> str:
+    for name, lines in parts.items():
         before, rest = text.split(f"<!-- begin {name} -->\n")
         _, after = rest.split("<!-- end -->", 1)
         text = f"{before}<!-- begin {name} -->\n{chr(10).join(lines)}\n<!-- end -->{after}"
     return text
+
+
+def _low_shot_results() -> Iterator[str]:
+    """Tickets of the sparsest level by the part of the images that the search had, and what is told of them."""
+    name, everything, parts = "lowshot_cifar10", "(a) Labels, parts of the images", "(g) Images, 2.7% of the weights"
+    series = ["labels", "RotNet", "Exemplar", "SimCLR"]
+    yield f"`{collected()[name].command}`: {_cost(collected()[name].rows)}."
+    yield ""
+    yield f"| images of the search | {' | '.join(series)} |"
+    yield "| ---: |" + " ---: |" * len(series)
+    for part in (1.0, 0.3, 0.1, 0.03, 0.01):
+        yield f"| {part:.0%} | {' | '.join(_mean(name, parts, label, part) for label in series)} |"
+    yield ""
+    dense, random = _mean(name, everything, "100%", 1.0), _mean(name, everything, "random", 0.027)
+    yield f"Random tickets of this density: {random}; the dense network: {dense}."
+    yield ""
+    yield from _told(name)
+
+
+def _objectives_results() -> Iterator[str]:
+    """Tickets of every objective at two densities, and whether they beat random ones and match those of labels."""
+    beat, match = "objectives_beat_random", "objectives_match_labels"
+    shown = _content(beat).views[0].values.panel
+    verdicts = {
+        name: {each.finding.check.series[0]: each.verdict for each in _content(name).verdicts}  # type: ignore[attr-defined]
+        for name in (beat, match)
+    }
+    yield f"`{collected()[beat].command}`: {_cost(collected()[beat].rows)}."
+    yield ""
+    yield "| objective | 6.25% of the weights | 1.56% | better than random | within a point of labels |"
+    yield "| --- | ---: | ---: | --- | --- |"
+    for label in shown.series:
+        means = [_mean(beat, shown.title, label, density) for density in (0.0625, 0.015625)]
+        told = [verdicts[name].get(label, "\N{EM DASH}") for name in (beat, match)]
+        yield f"| {label} | {' | '.join([*means, *told])} |"
+
+
+def _told(name: str) -> Iterator[str]:
+    for each in _content(name).verdicts:
+        p = "" if pd.isna(each.p) else f"; p = {each.p:.2g}"
+        yield f"- {each.finding.text} **{each.verdict.capitalize()}**: {each.numbers}{p}."
+
+
+def _mean(name: str, panel: str, label: str, x: float) -> str:
+    """Mean and standard deviation over searches at a place of a panel, in percent."""
+    [values] = [view.values for view in _content(name).views if view.values.panel.title == panel]
+    own = values.series(label)
+    found = own.loc[np.isclose(own["x"], x, rtol=0.02), "y"]
+    return "\N{EM DASH}" if found.empty else f"{100 * found.mean():.1f} \N{PLUS-MINUS SIGN} {100 * found.std():.1f}"
 
 
 def _overview() -> Iterator[str]:
@@ -363,10 +421,45 @@ def _sections() -> Iterator[str]:
             number = "" if each.finding.number is None else str(each.finding.number)
             yield f"| {number} | {each.finding.text} | **{each.verdict}**{why} | {each.numbers}{p} |"
         yield ""
+        if name == "objectives_beat_random" and (ROWS / "probes.parquet").is_file():
+            yield from _probes()
         for sentence in content.left_out:
             yield f"- Left out: {sentence}."
         if content.left_out:
             yield ""
+
+
+def _probes() -> Iterator[str]:
+    """What the features of each objective's dense network are worth, and how its tickets' top-1 goes with that."""
+    rows = read_rows([ROWS / "probes.parquet"])
+    # The last probe of the training whose end the first level was pruned by: of the dense network.
+    dense = rows[(rows["kind"] == "level") & (rows["level"] == 1)]
+    values = dense["probe"].map(lambda steps: steps[max(steps, key=int)]).groupby(dense["objective"]).mean()
+    panel = _content("objectives_beat_random").views[0].values
+    worth = {str(objective): float(value) for objective, value in values.items()}
+    probed = {label: worth[str(where.get("objective"))] for label, where in panel.panel.series.items()
+              if str(where.get("objective")) in worth}  # fmt: skip
+    yield (
+        "How an objective's tickets do beside what its features are worth: top-1 of a nearest-neighbour vote on the "
+        "features of its dense network. `sslticket sweep sweeps/findings/probes.py --data-root /data --probe 200it`: "
+        f"{_cost(rows)}."
+    )
+    yield ""
+    densities = (0.25, 0.0625, 0.015625)
+    means = {
+        at: {label: panel.series(label).loc[lambda own, at=at: np.isclose(own["x"], at, rtol=0.02), "y"].mean()
+             for label in probed} for at in densities
+    }  # fmt: skip
+    yield f"| objective | probe, % | {' | '.join(f'tickets of {100 * at:.3g}%' for at in densities)} |"
+    yield "| --- | ---: |" + " ---: |" * len(densities)
+    for label, value in sorted(probed.items(), key=lambda item: -item[1]):
+        yield f"| {label} | {100 * value:.1f} | {' | '.join(f'{100 * means[at][label]:.1f}' for at in densities)} |"
+    told = []
+    for at in densities:
+        found = kendalltau(list(probed.values()), list(means[at].values()))
+        told.append(f"{found.statistic:.2f} (p = {found.pvalue:.2g})")
+    yield f"| Kendall's tau over {len(probed)} objectives | | {' | '.join(told)} |"
+    yield ""
 
 
 def _cost(rows: pd.DataFrame) -> str:
@@ -392,9 +485,10 @@ def draw() -> None:
 
 
 if __name__ == "__main__":
-    made = filled_page()
+    for page, made in filled_pages().items():
+        if "--check" not in sys.argv:
+            page.write_text(made, encoding="utf-8")
+        elif made != page.read_text(encoding="utf-8"):
+            sys.exit(f"{page.relative_to(ROOT)} is out of date; make findings")
     if "--check" not in sys.argv:
-        PAGE.write_text(made, encoding="utf-8")
         draw()
-    elif made != PAGE.read_text(encoding="utf-8"):
-        sys.exit("docs/findings.md is out of date; make findings")

@@ -1,9 +1,9 @@
 """What the sweeps of docs/findings.md share: networks, data sets, trainings, and protocols.
 
 The scale: three convolutions (14,256 prunable weights), 400 steps of 64 images, W_k after 3,840 samples whatever the
-subset is, three levels of 70%: densities 30, 9 and 2.7%. CIFAR-10 is seen at 16 pixels, Tiny-ImageNet-80 (80 of its
-classes, 500 photographs each) at 32. Every ticket, whatever found it, starts from a new head and is trained on all
-images and labels of its target.
+subset is, three levels of 70%: densities 30, 9 and 2.7%. CIFAR-10 is seen at 16 pixels. Tiny-ImageNet-80 (80 of its
+classes, 500 photographs each) is seen at 32, where searches take 200 steps and W_k lies after 1,920 samples. Every
+ticket, whatever found it, starts from a new head and is trained on all images and labels of its target.
 
 Source    our own settings, chosen so that six searches of everything fit two processor cores.
 """
@@ -81,56 +81,56 @@ def searches(
     )
 
 
-def low_shot(target: str, classes: Sequence[float], others: Sequence[Mapping[str, object]]) -> list[Sweep]:
+def low_shot(
+    target: str, classes: Sequence[float], others: Sequence[Mapping[str, object]], *, steps: int = 400
+) -> list[Sweep]:
     """The low-shot law on one data set: parts of the images and of the classes, by equal steps and by equal epochs.
 
     Args:
         target: The data set.
         classes: Fractions of its classes.
         others: Data sets whose tickets are tried on it, as settings.
+        steps: Steps of the searches' trainings; drops and W_k lie after the same parts of them as of 400.
     """
     fractions = (0.3, 0.1, 0.03, 0.01)
     whole = [scored(target, controls=["random"], levels="0-3"), scored(target, heads=["own"], levels="0-3")]
-    # The epochs of 400 steps on the whole set. 3,840 samples do not fit there: W_k lies after the same share.
+
+    def trained(fraction: float) -> dict[str, object]:
+        lengths = [f"{round(part * fraction * steps)}it" for part in (1, 0.7, 0.9)]
+        return {"length": lengths[0], "drops": lengths[1:]}
+
+    # The epochs of all steps on the whole set. W_k's samples do not fit there: it lies after the same share.
     epochs: list[Mapping[str, object]] = [
-        {
-            "subset": fraction,
-            "length": f"{round(400 * fraction)}it",
-            "drops": [f"{round(280 * fraction)}it", f"{round(360 * fraction)}it"],
-            "rewind": "15%",
-        }
-        for fraction in fractions[:3]
+        {"subset": fraction, **trained(fraction), "rewind": "15%"} for fraction in fractions[:3]
     ]
+    settings = {**trained(1), "rewind": f"{round(9.6 * steps)}samples"}
+    asked: list[tuple[str, Sequence[Mapping[str, object]]]] = [
+        ("No labels, or a tenth of them, on all images", [*OBJECTIVES[1:], TENTH_OF_LABELS]),
+        (
+            "Parts of the images, equal steps",
+            [{**task, "subset": part} for part in fractions for task in OBJECTIVES],
+        ),
+        (
+            "Parts of the classes, equal steps",
+            [{**task, "subset": part, "subset-by": "classes"} for part in classes for task in OBJECTIVES],
+        ),
+        ("Parts of the images, equal epochs", [{**task, **part} for part in epochs for task in OBJECTIVES]),
+        ("Labels of other data sets", others),
+    ]
+    first = "Labels on all images, and random tickets"
     return [
-        searches(target, OBJECTIVES[0], evaluate=whole, title="Labels on all images, and random tickets"),
-        searches(target, *OBJECTIVES[1:], TENTH_OF_LABELS, title="No labels, or a tenth of them, on all images"),
-        searches(
-            target,
-            *({**task, "subset": part} for part in fractions for task in OBJECTIVES),
-            title="Parts of the images, equal steps",
-        ),
-        searches(
-            target,
-            *({**task, "subset": part, "subset-by": "classes"} for part in classes for task in OBJECTIVES),
-            title="Parts of the classes, equal steps",
-        ),
-        searches(
-            target,
-            *({**task, **part} for part in epochs for task in OBJECTIVES),
-            title="Parts of the images, equal epochs",
-        ),
-        searches(target, *others, title="Labels of other data sets"),
+        searches(target, OBJECTIVES[0], settings=settings, evaluate=whole, title=first),
+        *(searches(target, *points, settings=settings, title=title) for title, points in asked),
     ]
 
 
 TICKET: Filter = {"control": "ticket", "head": "new"}
 RANDOM: Mapping[str, Filter] = {"random": {"control": "random"}}
-EQUAL_STEPS = "400it"
 SHOWN = {"labels": "supervised", "RotNet": "rotnet", "Exemplar": "exemplar", "SimCLR": "simclr"}
 """The objectives of the low-shot law, by their labels in charts."""
 
 
-def part(objective: str, fraction: float, by: str = "samples", length: str = EQUAL_STEPS) -> Filter:
+def part(objective: str, fraction: float, by: str = "samples", length: str = "400it") -> Filter:
     """Tickets of an objective on a part of the images or classes; of the whole set there is one kind."""
     kind = {} if fraction == 1 else {"subset_by": by}
     return {**TICKET, "objective": objective, "subset": fraction, "length": length, **kind}
@@ -141,12 +141,14 @@ def by_density(title: str, series: Mapping[str, Filter], **where: object) -> Pan
     return Panel(title=title, series={**series, **RANDOM}, where={"model": "conv3", **where}, x_scale="log")
 
 
-def by_part(title: str, density: float, fractions: Sequence[float], by: str, **where: object) -> Panel:
+def by_part(
+    title: str, density: float, fractions: Sequence[float], by: str, length: str = "400it", **where: object
+) -> Panel:
     """Top-1 against the part of the images or classes that the search had, at one density, for all objectives."""
     # All images are a part by samples, and no row of theirs says that they are all classes.
     parts = (*fractions, 1.0) if by == "samples" else tuple(fractions)
     series = {
-        label: {**TICKET, "objective": name, "subset": parts, "subset_by": by, "length": EQUAL_STEPS}
+        label: {**TICKET, "objective": name, "subset": parts, "subset_by": by, "length": length}
         for label, name in SHOWN.items()
     }
     held = {"model": "conv3", "density": Near(value=density), **where}
@@ -163,37 +165,39 @@ def told(
 
 
 def low_shot_law(
-    target: str, name: str, classes: Sequence[float], others: Mapping[str, str], title: str
+    target: str, name: str, classes: Sequence[float], others: Mapping[str, str], title: str, *, steps: int = 400
 ) -> list[ScaledFigure]:
     """The panels and findings of a low-shot law; `others` has the labels of other data sets and their names in rows."""
+    length = f"{steps}it"
     here = {"target": target, "source": target}
     images = by_density(
         "(a) Labels, parts of the images",
-        {f"{fraction:.0%}": part("supervised", fraction) for fraction in (1.0, 0.3, 0.1, 0.03, 0.01)},
+        {f"{fraction:.0%}": part("supervised", fraction, length=length) for fraction in (1.0, 0.3, 0.1, 0.03, 0.01)},
         **here,
     )
     kinds = by_density(
         "(b) Labels, parts of the classes",
         {
-            "all": part("supervised", 1.0),
+            "all": part("supervised", 1.0, length=length),
             **{
-                f"{100 * fraction:.3g}% of the classes": part("supervised", fraction, "classes") for fraction in classes
+                f"{100 * fraction:.3g}% of the classes": part("supervised", fraction, "classes", length)
+                for fraction in classes
             },
-            "30% of the images": part("supervised", 0.3),
+            "30% of the images": part("supervised", 0.3, length=length),
         },
         **here,
     )
     unlabelled = by_density(
         "(c) RotNet, parts of the images",
-        {f"{fraction:.0%}": part("rotnet", fraction) for fraction in (1.0, 0.3, 0.1, 0.03, 0.01)},
+        {f"{fraction:.0%}": part("rotnet", fraction, length=length) for fraction in (1.0, 0.3, 0.1, 0.03, 0.01)},
         **here,
     )
     epochs = by_density(
         "(d) Labels, parts of the images, equal epochs",
         {
-            "100%": part("supervised", 1.0),
+            "100%": part("supervised", 1.0, length=length),
             **{
-                f"{fraction:.0%}": part("supervised", fraction, length=f"{round(400 * fraction)}it")
+                f"{fraction:.0%}": part("supervised", fraction, length=f"{round(steps * fraction)}it")
                 for fraction in (0.3, 0.1, 0.03)
             },
         },
@@ -202,17 +206,17 @@ def low_shot_law(
     access = by_density(
         "(e) A tenth of the labels",
         {
-            "all labels": part("supervised", 1.0),
+            "all labels": part("supervised", 1.0, length=length),
             "10% of the labels, all images": {**TICKET, "objective": "s4l-rotation"},
-            "10% of the labels, their images": part("supervised", 0.1),
-            "no labels (RotNet)": part("rotnet", 1.0),
+            "10% of the labels, their images": part("supervised", 0.1, length=length),
+            "no labels (RotNet)": part("rotnet", 1.0, length=length),
         },
         **here,
     )
     sources = by_density(
         "(f) Other data sets",
         {
-            "10% of the target": {**part("supervised", 0.1), "source": target},
+            "10% of the target": {**part("supervised", 0.1, length=length), "source": target},
             **{
                 label: {**TICKET, "objective": "supervised", "source": source, "subset": 1.0}
                 for label, source in others.items()
@@ -220,8 +224,8 @@ def low_shot_law(
         },
         target=target,
     )
-    by_images = by_part("(g) Images, 2.7% of the weights", 0.027, (0.3, 0.1, 0.03, 0.01), "samples", **here)
-    by_classes = by_part("(h) Classes, 2.7% of the weights", 0.027, classes, "classes", **here)
+    by_images = by_part("(g) Images, 2.7% of the weights", 0.027, (0.3, 0.1, 0.03, 0.01), "samples", length, **here)
+    by_classes = by_part("(h) Classes, 2.7% of the weights", 0.027, classes, "classes", length, **here)
     moderate, severe = Between(low=0.1, high=0.9), Between(high=0.1)
     findings = [
         Finding(
