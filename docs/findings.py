@@ -16,7 +16,7 @@ from scipy.stats import kendalltau
 
 from sslticket.campaign.drawing import FigureContent, draw_figure
 from sslticket.campaign.figure import ScaledFigure, figure_files, find_figure
-from sslticket.campaign.panels import Published
+from sslticket.campaign.panels import Panel, Published
 from sslticket.campaign.published_numbers import choose_numbers
 from sslticket.data.datasets import DATASETS
 from sslticket.models import MODELS
@@ -338,7 +338,7 @@ def _low_shot_results() -> Iterator[str]:
 def _objectives_results() -> Iterator[str]:
     """Tickets of every objective at two densities, and whether they beat random ones and match those of labels."""
     beat, match = "objectives_beat_random", "objectives_match_labels"
-    shown = _content(beat).views[0].values.panel
+    places = _places(beat)
     verdicts = {
         name: {each.finding.check.series[0]: each.verdict for each in _content(name).verdicts}  # type: ignore[attr-defined]
         for name in (beat, match)
@@ -347,10 +347,19 @@ def _objectives_results() -> Iterator[str]:
     yield ""
     yield "| objective | 6.25% of the weights | 1.56% | better than random | within a point of labels |"
     yield "| --- | ---: | ---: | --- | --- |"
-    for label in shown.series:
-        means = [_mean(beat, shown.title, label, density) for density in (0.0625, 0.015625)]
+    for label, panel in places.items():
+        means = [_mean(beat, panel.title, label, density) for density in (0.0625, 0.015625)]
         told = [verdicts[name].get(label, "\N{EM DASH}") for name in (beat, match)]
         yield f"| {label} | {' | '.join([*means, *told])} |"
+
+
+def _places(name: str) -> dict[str, Panel]:
+    """The first panel that shows each series; controls come last."""
+    found: dict[str, Panel] = {}
+    for panel in collected()[name].figure.panels:
+        for label in panel.series:
+            found.setdefault(label, panel)
+    return dict(sorted(found.items(), key=lambda item: item[1].series[item[0]].get("control") != "ticket"))
 
 
 def _told(name: str) -> Iterator[str]:
@@ -361,10 +370,16 @@ def _told(name: str) -> Iterator[str]:
 
 def _mean(name: str, panel: str, label: str, x: float) -> str:
     """Mean and standard deviation over searches at a place of a panel, in percent."""
+    found = _searches(name, panel, label, x)
+    return "\N{EM DASH}" if found.empty else f"{100 * found.mean():.1f} \N{PLUS-MINUS SIGN} {100 * found.std():.1f}"
+
+
+def _searches(name: str, panel: str, label: str, x: float) -> "pd.Series[float]":
+    """The values of a series at a place of a panel, one of each search."""
     [values] = [view.values for view in _content(name).views if view.values.panel.title == panel]
     own = values.series(label)
-    found = own.loc[np.isclose(own["x"], x, rtol=0.02), "y"]
-    return "\N{EM DASH}" if found.empty else f"{100 * found.mean():.1f} \N{PLUS-MINUS SIGN} {100 * found.std():.1f}"
+    found: pd.Series[float] = own.loc[np.isclose(own["x"], x, rtol=0.02), "y"]
+    return found
 
 
 def _overview() -> Iterator[str]:
@@ -435,29 +450,29 @@ def _probes() -> Iterator[str]:
     # The last probe of the training whose end the first level was pruned by: of the dense network.
     dense = rows[(rows["kind"] == "level") & (rows["level"] == 1)]
     values = dense["probe"].map(lambda steps: steps[max(steps, key=int)]).groupby(dense["objective"]).mean()
-    panel = _content("objectives_beat_random").views[0].values
     worth = {str(objective): float(value) for objective, value in values.items()}
-    probed = {label: worth[str(where.get("objective"))] for label, where in panel.panel.series.items()
-              if str(where.get("objective")) in worth}  # fmt: skip
+    probed: dict[str, float] = {}
+    means: dict[str, list[float]] = {}
+    densities = (0.25, 0.0625, 0.015625)
+    for label, panel in _places("objectives_beat_random").items():
+        if (objective := str(panel.series[label].get("objective"))) in worth:
+            probed[label] = worth[objective]
+            found = [_searches("objectives_beat_random", panel.title, label, at).mean() for at in densities]
+            means[label] = [float(each) for each in found]
     yield (
         "How an objective's tickets do beside what its features are worth: top-1 of a nearest-neighbour vote on the "
         "features of its dense network. `sslticket sweep sweeps/findings/probes.py --data-root /data --probe 200it`: "
         f"{_cost(rows)}."
     )
     yield ""
-    densities = (0.25, 0.0625, 0.015625)
-    means = {
-        at: {label: panel.series(label).loc[lambda own, at=at: np.isclose(own["x"], at, rtol=0.02), "y"].mean()
-             for label in probed} for at in densities
-    }  # fmt: skip
     yield f"| objective | probe, % | {' | '.join(f'tickets of {100 * at:.3g}%' for at in densities)} |"
     yield "| --- | ---: |" + " ---: |" * len(densities)
     for label, value in sorted(probed.items(), key=lambda item: -item[1]):
-        yield f"| {label} | {100 * value:.1f} | {' | '.join(f'{100 * means[at][label]:.1f}' for at in densities)} |"
+        yield f"| {label} | {100 * value:.1f} | {' | '.join(f'{100 * mean:.1f}' for mean in means[label])} |"
     told = []
-    for at in densities:
-        found = kendalltau(list(probed.values()), list(means[at].values()))
-        told.append(f"{found.statistic:.2f} (p = {found.pvalue:.2g})")
+    for place in range(len(densities)):
+        tau = kendalltau(list(probed.values()), [means[label][place] for label in probed])
+        told.append(f"{tau.statistic:.2f} (p = {tau.pvalue:.2g})")
     yield f"| Kendall's tau over {len(probed)} objectives | | {' | '.join(told)} |"
     yield ""
 

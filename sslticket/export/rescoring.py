@@ -116,7 +116,7 @@ class Rescoring:
             What was found, and the scores that can be measured again.
 
         Raises:
-            BadInput: If a place is not there or holds no ticket.
+            BadInput: If a place is not there or holds no ticket, or no row has one of the seeds.
         """
         splits = SplitCache(self.runtime.data_root)
         missing: dict[str, int] = Counter()
@@ -145,6 +145,10 @@ class Rescoring:
                     yield found
                 elif found is not None:
                     missing[found] += 1
+        if self.seeds is not None and self.counts["other seeds"] and not self.counts["rows"]:
+            there = " ".join(str(seed) for seed in sorted({seed for by in self.scores_by_seed.values() for seed in by}))
+            given = " ".join(str(seed) for seed in self.seeds)
+            raise BadInput(f"--seeds must be some of the rows', which are {there}, got {given}; leave it out for all")
         for why, count in missing.items():
             self.counts["left"] += count
             yield Finding(f"{_rows(count)} not measured again, though verified with their tickets: {why}")

@@ -46,6 +46,11 @@ def change(file: Path, **fields: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | fields) + "\n")
 
 
+def test_seeds_that_no_row_has_are_refused_with_those_that_there_are(zoo: Path) -> None:
+    with pytest.raises(BadInput, match=r"^--seeds must be some of the rows', which are 0 1 2, got 7 9; leave it out"):
+        run_command(["rescore", str(zoo), "--seeds", "7", "9", "--quiet"])
+
+
 def test_a_ticket_of_the_zoo_scores_what_its_row_says(
     zoo: Path, measured: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
