@@ -2,7 +2,8 @@
 
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +19,7 @@ from sslticket.models.pretrained import Pretrained
 from sslticket.objectives.base import objective_of
 from sslticket.pruning.prunable import shorten_names
 from sslticket.results.rows import DivergedRow
-from sslticket.results.run_dir import read_json_or_empty, resumption_differences
+from sslticket.results.run_dir import RunDir, read_json_or_empty, resumption_differences
 from sslticket.results.throughput import Busy, ProbedRun, Speed, probe_speed
 from sslticket.search.base import search_of
 from sslticket.search.plan import SearchPlan, plan_search
@@ -82,7 +83,7 @@ def run_search(
     show = show_progress and engine.is_main_process and not runtime.quiet
     done = max((plan.cumulative_samples(level) for level in there[0]), default=0)
     with (
-        run_dir.locked(engine.is_main_process, _note_on_stderr if show else lambda text: None),
+        _held_by_the_first(run_dir, engine, _note_on_stderr if show else lambda text: None),
         engine.prepare(
             network, plan.total_steps, recipe.training, _choose_kernels(plan, engine, network, there[0])
         ) as wrapped,
@@ -109,6 +110,23 @@ def run_search(
             warned = warned or bool(ineffective and effective)  # later levels are hardly better
         runner.forget_snapshots()
     return runner.unreadable_images
+
+
+@contextmanager
+def _held_by_the_first(run_dir: RunDir, engine: Engine, note: Callable[[str], object]) -> Iterator[None]:
+    """Keeps a second writer out of the folder; what keeps this one out is raised in all processes.
+
+    The others would wait for the first one in vain, which a campaign goes on with to another search.
+    """
+    with ExitStack() as held:
+        refused: BadInput | None = None
+        try:
+            held.enter_context(run_dir.locked(engine.is_main_process, note))
+        except BadInput as error:
+            refused = error
+        if (refused := engine.broadcast(refused)) is not None:
+            raise refused
+        yield
 
 
 def _tell_measured_levels(progress: Progress, plan: SearchPlan, there: Sequence[int], engine: Engine) -> None:

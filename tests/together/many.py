@@ -11,10 +11,12 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import save_file
 
@@ -64,6 +66,7 @@ from sslticket.search.plan import plan_search
 from sslticket.search.run_search import run_search
 from sslticket.search.runner import SearchRunner
 from sslticket.storage.files import atomic_write
+from sslticket.storage.leases import InHand
 from sslticket.ticket import Ticket
 from sslticket.training.engine import Engine
 from sslticket.training.loop import TrainingLoop
@@ -154,6 +157,17 @@ def searched(which: Recipe, out: Path, machine: RuntimeConfig) -> None:
     run_search(plan_search(which, machine, out), machine)
 
 
+def refused(which: Recipe, out: Path) -> str:
+    """What each process is told of a search that another one has begun before the first of them could."""
+    plan = plan_search(which, RuntimeConfig(), out)
+    with ExitStack() as held:
+        if processes.rank() == 0:
+            held.enter_context(plan.run_dir.locked(True, lambda text: None))
+        with pytest.raises(InHand) as error:
+            run_search(plan, RuntimeConfig())
+    return str(error.value)
+
+
 def found(folder: Path) -> list[Ticket]:
     return [Ticket.load(path) for path in sorted(folder.glob("tickets/*"))]
 
@@ -208,6 +222,7 @@ def _many(folder: Path) -> None:
         SearchRunner.save_ticket, TrainingLoop.run = keep, train  # type: ignore[method-assign]
         told["held"][name] = held
         told["counts"][name] = counts
+    told["refused"] = refused(SAME["supervised, oneshot"], folder / "refused")
     bench = Engine.create(RuntimeConfig(), "fp32")
     paths = tasks.find_ticket_files([folder / "runs" / "supervised"], tasks.Levels((1,)))
     told["rows"] = list(evaluate_tasks(tasks.make_tasks(paths, CONTROLS.names(), [SHORT], None), bench))

@@ -75,6 +75,13 @@ def test_every_process_tells_the_rows_of_the_first(launched: Launched) -> None:
     assert all(own == rows[0] for own in rows)
 
 
+def test_a_search_in_other_hands_is_refused_in_every_process(launched: Launched) -> None:
+    """Or the others would wait for the first one, which a campaign's worker goes on with to another search."""
+    first, *others = [told["refused"] for told in launched.told]
+    assert first.startswith("another process is searching in ")
+    assert all(each == first for each in others)
+
+
 def test_without_batch_norm_they_find_the_tickets_of_one_process(launched: Launched, alone: Path) -> None:
     """Sums are taken in another order, so a weight at the edge of a mask may fall on the other side."""
     for name in SAME:
