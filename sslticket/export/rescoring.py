@@ -120,6 +120,7 @@ class Rescoring:
         """
         splits = SplitCache(self.runtime.data_root)
         missing: dict[str, int] = Counter()
+        damaged = False
         for path in find_tickets(places, self.levels):
             name = str(path.parent if path.name == hub.TICKET_FILE else path)
             try:
@@ -139,13 +140,14 @@ class Rescoring:
                 try:
                     found = self._read_row(file, path, ticket, splits)
                 except BadInput as error:
+                    damaged = True
                     yield Finding(_about(name, error), ok=False)
                     continue
                 if isinstance(found, RecordedScore):
                     yield found
                 elif found is not None:
                     missing[found] += 1
-        if self.seeds is not None and self.counts["other seeds"] and not self.counts["rows"]:
+        if self.seeds is not None and self.counts["other seeds"] and not (self.counts["rows"] or damaged):
             there = " ".join(str(seed) for seed in sorted({seed for by in self.scores_by_seed.values() for seed in by}))
             given = " ".join(str(seed) for seed in self.seeds)
             raise BadInput(f"--seeds must be some of the rows', which are {there}, got {given}; leave it out for all")
