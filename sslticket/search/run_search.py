@@ -116,7 +116,7 @@ def run_search(
 def _held_by_the_first(run_dir: RunDir, engine: Engine, note: Callable[[str], object]) -> Iterator[None]:
     """Keeps a second writer out of the folder; what keeps this one out is raised in all processes.
 
-    The others would wait for the first one in vain, which a campaign goes on with to another search.
+    Else the others would begin this search while the first one goes on, in a campaign, to the next.
     """
     with ExitStack() as held:
         refused: BadInput | None = None

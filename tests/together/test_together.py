@@ -76,7 +76,7 @@ def test_every_process_tells_the_rows_of_the_first(launched: Launched) -> None:
 
 
 def test_a_search_in_other_hands_is_refused_in_every_process(launched: Launched) -> None:
-    """Or the others would wait for the first one, which a campaign's worker goes on with to another search."""
+    """Else the others would begin it while the first one goes on, in a campaign, to the next."""
     first, *others = [told["refused"] for told in launched.told]
     assert first.startswith("another process is searching in ")
     assert all(each == first for each in others)
