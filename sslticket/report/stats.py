@@ -202,7 +202,8 @@ def name_series(frame: pd.DataFrame) -> pd.DataFrame:
     `pattern`: the N:M pattern that the search was asked for, also of its denser levels; "" for none.
     `cut`: whether the weights that lie on a path from input to output are at most half of the density, or none.
     """
-    frame = naming.name_tickets(naming.fill_defaults(frame))
+    # pandas warns where a column is added to a frame in more than a hundred pieces; a copy has one for each type.
+    frame = naming.name_tickets(naming.fill_defaults(frame.copy()))
     frame = frame.assign(condition=naming.panel_conditions(frame), pattern=frame["settings"].map(naming.asked_pattern))
     effective, density = frame["effective_density"].astype(float), frame["control_density"].astype(float)
     density = density.where(density.notna(), frame["density"].astype(float))

@@ -183,6 +183,11 @@ def test_an_analysis_brings_its_own_section(score: Callable[..., Json]) -> None:
         del globals()["Halves"]
 
 
+def test_rows_of_many_fields_warn_of_nothing(score: Callable[..., Json]) -> None:
+    columns = [*rows.row_columns(), *(f"field{index}" for index in range(40))]  # warnings are errors in tests
+    assert len(Content(pd.DataFrame([score()], columns=columns)).summary) == 1
+
+
 def test_a_control_of_ones_own_is_pooled_as_its_class_says(score: Callable[..., Json]) -> None:
     scores = [score(), score(control="mirrored", run="a", replicate=0), score(control="mirrored", run="b", replicate=0)]
     frame = pd.DataFrame([row | {"ticket_hash": row["run"]} for row in scores], columns=rows.row_columns())
