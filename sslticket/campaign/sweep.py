@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -30,6 +30,8 @@ from sslticket.config import flags
 from sslticket.config.recipe import Recipe
 from sslticket.config.recipe_files import load_recipe, published_folder
 from sslticket.errors import BadInput, unknown_name
+from sslticket.models import RANDOM_INIT
+from sslticket.models.pretrained import name_by_content
 from sslticket.registry import has_registered_parts, load_user_file, settings_hash
 from sslticket.storage.files import atomic_write, read_bytes, read_json
 
@@ -198,6 +200,7 @@ class Cell:
         analyse: What is analysed.
         trial: Whether a length was given without a rewind point, see `sslticket.search.plan.plan_search`.
         rewind_given: Whether a rewind point was given.
+        weights: What `recipe.init` was when the campaign began, a file's by its content.
     """
 
     recipe: Recipe
@@ -207,11 +210,15 @@ class Cell:
     analyse: tuple[Analyse, ...] = ()
     trial: bool = False
     rewind_given: bool = False
+    weights: str = RANDOM_INIT
 
     @cached_property
     def key(self) -> str:
         """What tells the cell from all others, whatever becomes of the sweep around it: 8 hexadecimal digits."""
-        return settings_hash({"recipe": self.recipe.to_dict(), "trial": self.trial})
+        recipe = self.recipe.to_dict()
+        if "init" in recipe:  # a file's path, behind which others may lie another time
+            recipe["init"] = self.weights
+        return settings_hash({"recipe": recipe, "trial": self.trial})
 
 
 def _make_tuples(tree: object, *names: str) -> None:
@@ -240,12 +247,14 @@ class _KeptCell(Sweep):
         key: Its key when the campaign began.
         trial: See `Cell`.
         rewind_given: See `Cell`.
+        weights: See `Cell`.
     """
 
     name: str
     key: str
     trial: bool
     rewind_given: bool
+    weights: str
 
 
 def keep_cells(cells: Sequence[Cell], path: Path) -> None:
@@ -267,6 +276,7 @@ def keep_cells(cells: Sequence[Cell], path: Path) -> None:
             "key": cell.key,
             "trial": cell.trial,
             "rewind_given": cell.rewind_given,
+            "weights": cell.weights,
             "evaluate": [dataclasses.asdict(each) for each in cell.evaluate],
             "analyse": [dataclasses.asdict(each) for each in cell.analyse],
         }
@@ -284,7 +294,7 @@ def _kept_sweeps(path: Path) -> tuple[Sweep, ...]:
                 recipes=[Recipe.from_dict(tree["recipe"])],
                 evaluate=[Evaluate(**each) for each in tree["evaluate"]],
                 analyse=[Analyse(**each) for each in tree["analyse"]],
-                **{name: tree[name] for name in ("name", "key", "trial", "rewind_given")},
+                **{name: tree[name] for name in ("name", "key", "trial", "rewind_given", "weights")},
             )
             for tree in read_json(path, most=_MAX_KEPT_BYTES, finite=False, fix=fix)["cells"]
         )
@@ -519,6 +529,7 @@ def _cells_of(sweep: Sweep) -> Iterator[Cell]:
             analyse=tuple(sweep.analyse),
             trial=sweep.trial,
             rewind_given=sweep.rewind_given,
+            weights=sweep.weights,
         )
         if cell.key != sweep.key:
             raise BadInput(f"{sweep.name} was begun by another version; type the command of the sweep again")
@@ -535,6 +546,7 @@ def _cells_of(sweep: Sweep) -> Iterator[Cell]:
     ]
     crossed = [dict(zip(sweep.grid, values, strict=True)) for values in itertools.product(*sweep.grid.values())]
     parsers: dict[str, flags.Parser] = {}
+    weights = cache(name_by_content)  # a file is read once, however many cells begin with it
     for seed in sweep.seeds:
         for label, base in bases:
             for point in sweep.points or ({},):
@@ -556,6 +568,7 @@ def _cells_of(sweep: Sweep) -> Iterator[Cell]:
                         analyse=tuple(sweep.analyse),
                         trial="length" in given and not given & _REWIND,
                         rewind_given=bool(given & _REWIND),
+                        weights=weights(recipe.init),
                     )
 
 

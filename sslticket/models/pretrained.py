@@ -148,9 +148,16 @@ def resolve_pretrained(model: str, init: str, *, planned: bool = False) -> Pretr
             if planned:
                 return Pretrained(name=init, model=model, location="")
             raise BadInput(f"--init {init} is a file that is not there; give a state dict's path, or --init pretrained")
-        digest = file_digest(path)
-        return Pretrained(name=f"{_FILE}{digest}", model=model, location=str(path), path=path, digest=digest)
+        name = name_by_content(init)
+        digest = name.removeprefix(_FILE)
+        return Pretrained(name=name, model=model, location=str(path), path=path, digest=digest)
     return _library_weights(model, init)
+
+
+def name_by_content(init: str) -> str:
+    """What tells weights apart: of a file that is there its content, of all else the name."""
+    path = Path(init).expanduser()
+    return f"{_FILE}{file_digest(path)}" if path.is_file() else init
 
 
 def _hub_weights(model: str, init: str) -> Pretrained:

@@ -11,7 +11,15 @@ import torch
 from sslticket import BadInput, Evaluate, RotNet, RuntimeConfig, Sweep, View
 from sslticket.campaign import local, worker
 from sslticket.campaign.state import CampaignFolder
-from sslticket.campaign.sweep import Analyse, count_cells, expand, find_sweep_file, load_sweeps, published_sweeps
+from sslticket.campaign.sweep import (
+    Analyse,
+    count_cells,
+    expand,
+    find_sweep_file,
+    keep_cells,
+    load_sweeps,
+    published_sweeps,
+)
 from sslticket.cli import recipe_commands
 from sslticket.cli.commands import make_parser, run_command
 from sslticket.config import flags
@@ -44,6 +52,21 @@ def test_a_cell_is_the_recipe_that_the_same_flags_make() -> None:
 
 def test_a_length_without_a_rewind_point_is_a_trial() -> None:
     assert [cell.trial for cell in expand(Sweep(recipes=[RECIPE], settings={"length": "20it"}))] == [True]
+
+
+def test_weights_in_a_file_are_told_by_their_content_and_not_by_its_path(tmp_path: Path) -> None:
+    first, second, kept = (tmp_path / name for name in ("one.pth", "two.pth", "sweep.json"))
+    sweep = Sweep(recipes=[RECIPE], settings={"init": str(first)})
+    first.write_bytes(b"weights")
+    second.write_bytes(b"weights")
+    (cell,) = expand(sweep)
+    (copy,) = expand(Sweep(recipes=[RECIPE], settings={"init": str(second)}))
+    keep_cells([cell], kept)
+    first.write_bytes(b"others")
+    (other,) = expand(sweep)
+    (begun,) = expand(load_sweeps(kept))  # workers take what the campaign was begun with
+    assert copy.key == cell.key == begun.key != other.key
+    assert (begun.recipe.init, copy.recipe.init) == (str(first), str(second))
 
 
 def test_what_cannot_be_typed_is_given_as_it_is() -> None:
