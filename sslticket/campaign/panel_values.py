@@ -29,6 +29,8 @@ def is_fraction(column: str) -> bool:
     return column.rpartition(".")[2] in _FRACTIONS
 
 
+_COSTS = ["search_samples", "search_forward_images", "search_epochs"]
+
 _KINDS = {
     "score": ("top1", "top5", "loss", "gain_on_dense", "curve"),
     "stability": ("order_distance", "order_angle", "pruning_distance", "pruning_angle", "dense_top1"),
@@ -37,16 +39,7 @@ _KINDS = {
     "overlap": ("jaccard",),
     "level": (
         *("layer_density", "layer_pruned_ratio", "parameters", "rewind_samples", "rewind_iterations", "rewind_epochs"),
-        *(
-            "rewind_percent",
-            "search_samples",
-            "search_forward_images",
-            "search_epochs",
-            "sparsity",
-            "metrics",
-            "probe",
-            "density",
-        ),
+        *("rewind_percent", *_COSTS, "sparsity", "metrics", "probe", "density"),
     ),
 }
 """Kinds of rows, and the columns that panels take from them unless they name a kind."""
@@ -117,6 +110,12 @@ class NamedRows:
         levels = levels[levels["search_epochs"].astype(float).fillna(0) > 0]
         per_epoch = levels["search_samples"].astype(float) / levels["search_epochs"].astype(float)
         return dict(per_epoch.groupby(levels["run"]).median())
+
+    @cached_property
+    def costs(self) -> pd.DataFrame:
+        """What the search of each ticket cost, by run and level, as its level rows tell."""
+        levels = self.frame[self.frame["kind"] == "level"].drop_duplicates(["run", "level"])
+        return levels.set_index(["run", "level"])[_COSTS]
 
     def epochs(self, row: Any) -> float:
         """Length of a training of a row's search, in passes over its images; NaN where that is not known."""
@@ -336,6 +335,11 @@ def position(rows: pd.DataFrame, x: str, named: NamedRows) -> "pd.Series[Any]":
     if x in ("rewind_epochs", "rewind_percent"):
         epochs = rows["rewind_samples"].astype(float) / rows["run"].map(named.epoch_samples)
         return epochs if x == "rewind_epochs" else epochs / [named.epochs(row) for row in rows.index]
+    if x in _COSTS:
+        told = pd.to_numeric(rows[x], errors="coerce")
+        known = named.costs[x].reindex(pd.MultiIndex.from_frame(rows[["run", "level"]])).to_numpy(float)
+        # Of searches that stop by themselves no two cost the same: their tickets of a density are one point.
+        return told.fillna(pd.Series(known, rows.index)).groupby([rows["recipe"], rows["density"]]).transform("mean")
     if x == "sparsity":
         return 1 - rows["density"]
     return pd.to_numeric(_column(rows, x), errors="coerce")

@@ -430,7 +430,10 @@ def _draw_curve(axes: Axes, chart: Chart, curve: Curve, style: SeriesStyle, *, s
     bounded = [point for point in curve.points if not math.isnan(point.low)]
     low, high = ([getattr(point, name) for point in bounded] for name in ("low", "high"))
     bounds = np.clip([low, high], *chart.y_bounds)
-    axes.fill_between([point.x for point in bounded], *bounds, color=style.hex, alpha=0.16, linewidth=0)
+    if len(curve.points) == 1:  # a band needs two
+        axes.vlines([point.x for point in bounded], *bounds, color=style.hex, alpha=0.5, linewidth=1.3)
+    else:
+        axes.fill_between([point.x for point in bounded], *bounds, color=style.hex, alpha=0.16, linewidth=0)
     axes.plot(
         x, y, color=style.hex, linestyle=_line_style(curve, style), marker="" if curve.no_markers else style.marker,
         markersize=3 if small else 4.5, markerfacecolor="none" if style.hollow else style.hex,

@@ -28,7 +28,7 @@ sweeps = [
                 "penalty": 1e-8,
                 "initial-score": score,
             }
-            for score in (0.0, -0.02)
+            for score in (-0.02, -0.035)
         ),
         without=("levels", "rate"),
         title="Continuous Sparsification",
@@ -37,14 +37,15 @@ sweeps = [
 
 WITH_ROWS_OF = ("lowshot_cifar10",)
 HERE = {"target": "cifar10", "source": "cifar10", "model": "conv3", "density": Near(value=0.027, within=0.5)}
+IMP = {**part("supervised", 1.0), "search": "IMP", "settled": ""}
 FOUND = {
-    "IMP": part("supervised", 1.0) | {"early-bird": ""},
+    "IMP": IMP,
     "IMP, 30% of the images, equal epochs": part("supervised", 0.3, length="120it"),
     "IMP, 10% of the images, equal epochs": part("supervised", 0.1, length="40it"),
     "IMP, 3% of the images, equal epochs": part("supervised", 0.03, length="12it"),
-    **{f"early bird, {bound}": part("supervised", 1.0) | {"early-bird": bound} for bound in (0.05, 0.1, 0.2)},
+    **{f"early bird, {bound}": {**IMP, "settled": bound} for bound in (0.05, 0.1, 0.2)},
     "one shot": {**TICKET, "search": "OneShot Magnitude"},
-    "CS": {**TICKET, "search": "ContinuousSparsification", "initial-score": -0.02},
+    "CS": {**TICKET, "search": "ContinuousSparsification", "initial-score": -0.035},
 }
 COST = Panel(
     title="Cost and accuracy at about 2.7% of the weights",
