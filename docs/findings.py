@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
+from scipy.stats import kendalltau
 
 from sslticket.campaign.drawing import FigureContent, draw_figure
 from sslticket.campaign.figure import ScaledFigure, figure_files, find_figure
@@ -304,7 +305,7 @@ def filled_pages() -> dict[Path, str]:
     """The pages with their generated parts written anew."""
     parts = {
         PAGE: {"findings": _overview(), "evidence": _sections()},
-        README: {"lowshot": _low_shot_results(), "objectives": _objectives_results()},
+        README: {"lowshot": _low_shot_results(), "objectives": _objectives_results(), "fronts": _fronts_results()},
     }
     return {page: _filled(page.read_text(encoding="utf-8"), found) for page, found in parts.items()}
 
@@ -350,6 +351,29 @@ def _objectives_results() -> Iterator[str]:
         means = [_mean(beat, panel.title, label, density) for density in (0.0625, 0.015625)]
         told = [verdicts[name].get(label, "\N{EM DASH}") for name in (beat, match)]
         yield f"| {label} | {' | '.join([*means, *told])} |"
+
+
+def _fronts_results() -> Iterator[str]:
+    """What the search of a ticket costs and what the ticket is worth."""
+    name, densities = "fronts", (0.09, 0.027)
+    *costs, _ = collected()[name].figure.panels
+    yield f"`{collected()[name].command}`: {_cost(collected()[name].rows)}."
+    yield ""
+    at = [f"{100 * density:.2g}% of the weights" for density in densities]
+    yield f"| search | images through the network | {' | '.join(at)} |"
+    yield "| --- | ---: | ---: | ---: |"
+    for label in costs[-1].series:
+        images = [_at_cost(name, panel.title, label) for panel in costs]
+        means = [f"{100 * y.mean():.1f} \N{PLUS-MINUS SIGN} {100 * y.std():.1f}" for _, y in images]
+        yield f"| {label} | {images[-1][0]:,.0f} | {' | '.join(means)} |"
+
+
+def _at_cost(name: str, panel: str, label: str) -> tuple[float, "pd.Series[float]"]:
+    """The cost of a series that is one point, and its values, one of each search."""
+    [values] = [view.values for view in _content(name).views if view.values.panel.title == panel]
+    own = values.series(label)
+    [cost] = own["x"].unique()
+    return cost, own["y"]
 
 
 def _places(name: str) -> dict[str, Panel]:
@@ -435,10 +459,45 @@ def _sections() -> Iterator[str]:
             number = "" if each.finding.number is None else str(each.finding.number)
             yield f"| {number} | {each.finding.text} | **{each.verdict}**{why} | {each.numbers}{p} |"
         yield ""
+        if name == "objectives_beat_random" and (ROWS / "probes.parquet").is_file():
+            yield from _probes()
         for sentence in content.left_out:
             yield f"- Left out: {sentence}."
         if content.left_out:
             yield ""
+
+
+def _probes() -> Iterator[str]:
+    """What the features of each objective's dense network are worth, and how its tickets' top-1 goes with that."""
+    rows = read_rows([ROWS / "probes.parquet"])
+    # The last probe of the training whose end the first level was pruned by: of the dense network.
+    dense = rows[(rows["kind"] == "level") & (rows["level"] == 1)]
+    values = dense["probe"].map(lambda steps: steps[max(steps, key=int)]).groupby(dense["objective"]).mean()
+    worth = {str(objective): float(value) for objective, value in values.items()}
+    probed: dict[str, float] = {}
+    means: dict[str, list[float]] = {}
+    densities = (0.25, 0.0625, 0.015625)
+    for label, panel in _places("objectives_beat_random").items():
+        if (objective := str(panel.series[label].get("objective"))) in worth:
+            probed[label] = worth[objective]
+            found = [_searches("objectives_beat_random", panel.title, label, at).mean() for at in densities]
+            means[label] = [float(each) for each in found]
+    yield (
+        "How an objective's tickets do beside what its features are worth: top-1 of a nearest-neighbour vote on the "
+        "features of its dense network. `sslticket sweep sweeps/findings/probes.py --data-root /data --probe 200it`: "
+        f"{_cost(rows)}."
+    )
+    yield ""
+    yield f"| objective | probe, % | {' | '.join(f'tickets of {100 * at:.3g}%' for at in densities)} |"
+    yield "| --- | ---: |" + " ---: |" * len(densities)
+    for label, value in sorted(probed.items(), key=lambda item: -item[1]):
+        yield f"| {label} | {100 * value:.1f} | {' | '.join(f'{100 * mean:.1f}' for mean in means[label])} |"
+    told = []
+    for place in range(len(densities)):
+        tau = kendalltau(list(probed.values()), [means[label][place] for label in probed])
+        told.append(f"{tau.statistic:.2f} (p = {tau.pvalue:.2g})")
+    yield f"| Kendall's tau over {len(probed)} objectives | | {' | '.join(told)} |"
+    yield ""
 
 
 def _cost(rows: pd.DataFrame) -> str:

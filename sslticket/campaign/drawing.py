@@ -24,7 +24,18 @@ from sslticket.campaign.panels import Finding, Panel, Published
 from sslticket.campaign.published_numbers import PublishedNumber
 from sslticket.errors import BadInput, unknown_name
 from sslticket.report import figures, page, text
-from sslticket.report.chart import Axis, Chart, Curve, Mark, NumberTable, Point, SeriesStyle, assign_styles
+from sslticket.report.chart import (
+    COLOURS,
+    TINTS,
+    Axis,
+    Chart,
+    Curve,
+    Mark,
+    NumberTable,
+    Point,
+    SeriesStyle,
+    assign_styles,
+)
 from sslticket.report.sections.training_analyses import LOG_PRECISION
 from sslticket.results import table
 from sslticket.results.rows import shared_controls
@@ -330,7 +341,10 @@ class FigureContent:
 
 
 def series_styles(panels: Sequence[Panel]) -> dict[str, SeriesStyle]:
-    """The style of each label: that of its objective; a control has the colour of what it is a control of."""
+    """The style of each label: that of its objective; a control has the colour of what it is a control of.
+
+    Where all are of one objective, and more than there are shades of its colour, each has a colour of its own.
+    """
     found: dict[str, tuple[str, str, str]] = {}
     objectives: dict[str, str] = {}
     for panel in panels:
@@ -343,6 +357,11 @@ def series_styles(panels: Sequence[Panel]) -> dict[str, SeriesStyle]:
             found.setdefault(label, (label, base, control if isinstance(control, str) else "ticket"))
             objectives.setdefault(base, objective if isinstance(objective, str) else label)
     styles = assign_styles(list(found.values()), objectives=objectives)
+    tickets = [base for base in objectives if base]
+    if len({objectives[base] for base in tickets}) == 1 and len(tickets) > len(TINTS):
+        for label, base, _ in found.values():
+            if base:
+                styles[label] = replace(styles[label], colour=tickets.index(base) % len(COLOURS), tint=0)
     for panel in panels:
         for label in panel.fronts:
             name = _beside_front(label)

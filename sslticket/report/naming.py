@@ -24,6 +24,8 @@ CONDITIONS = {
 SEARCH_PROTOCOL = "search"
 """The protocol of rows about a search's own dense training."""
 _RECIPE_KEYS = ["model", "objective", "source", "subset", "subset_by", "recipe"]
+RENAMED_SETTINGS = {"settled": "early_bird", "settled_window": "early_bird_window", "settled_every": "early_bird_every"}
+"""Today's names of a search's settings that rows have by earlier ones, see `registry.stored_as`."""
 _MIN_HASH_DIGITS = 4  # digits of a hash that a name shows
 
 
@@ -37,7 +39,7 @@ def fill_defaults(frame: pd.DataFrame) -> pd.DataFrame:
 
     `within` is "" for all layers, `head` "new", `start` "0" for scores and "k" for analyses, `numerics` the precision,
     which is all that they have. `images` is the `source_hash`, "" where no row of the ticket has it and
-    nothing speaks against that it is that of all others.
+    nothing speaks against that it is that of all others. `settings` have today's names.
     """
     heads, starts = (frame[key].astype(object) for key in ("head", "start"))
     within, numerics = (frame[key].astype(object) for key in ("within", "numerics"))
@@ -47,7 +49,14 @@ def fill_defaults(frame: pd.DataFrame) -> pd.DataFrame:
         numerics=numerics.where(numerics.notna(), frame["precision"]),
         start=starts.where(starts.notna(), frame["kind"].map(protocol_kinds())),
         images=_source_images(frame),
+        settings=frame["settings"].map(_rename_settings),
     )
+
+
+def _rename_settings(settings: Any) -> Any:
+    if not isinstance(settings, dict) or RENAMED_SETTINGS.keys().isdisjoint(settings):
+        return settings
+    return {RENAMED_SETTINGS.get(name, name): value for name, value in settings.items()}
 
 
 def _source_images(frame: pd.DataFrame) -> "pd.Series[Any]":

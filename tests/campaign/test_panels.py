@@ -277,6 +277,21 @@ def test_the_front_is_what_no_other_ticket_is_both_sparser_and_better_than() -> 
     assert (others.series, others.no_line, len(others.points)) == ("CS, other tickets", True, 3)
 
 
+def test_scores_stand_at_the_mean_cost_of_their_searches_which_level_rows_tell() -> None:
+    levels = [
+        row(kind="level", control=None, metrics={}, probe={}, bad_images=0, level=level, density=density,
+            search_seed=seed, search_samples=25 * level, search_forward_images=100 * level + 20 * seed)
+        for level, density in enumerate((1.0, 0.25, 0.0625))
+        for seed in (0, 1)
+    ]  # fmt: skip
+    panel = Panel(title="a", x="search_forward_images", series={"labels": SERIES["labels"]}, where={"density": 0.25})
+    drawn = chart(panel, frame(ROWS, levels))
+    assert curve(drawn, "labels") == [(110, pytest.approx(82))]
+    assert (drawn.curves[0].points[0].low, drawn.curves[0].points[0].high) == pytest.approx(
+        stats.t.interval(0.95, 1, loc=82, scale=stats.sem([80, 84]))
+    )
+
+
 def test_layers_are_numbered_and_their_pruned_share_is_over_the_networks() -> None:
     level = {"kind": "level", "control": None, "metrics": {}, "probe": {}, "search_samples": 10, "bad_images": 0}
     rows = frame([row(**level, density=0.25, layers={"conv1": [9, 10], "conv2": [1, 30]})])

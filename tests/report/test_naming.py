@@ -1,10 +1,13 @@
 """Tickets are told apart by the fewest words that do."""
 
+from dataclasses import fields
+
 import pandas as pd
 import pytest
 
-from sslticket.report import stats
+from sslticket.report import naming, stats
 from sslticket.results.rows import row_columns
+from sslticket.search.imp import IMP
 from tests.report.analysed import LEVEL, SCORE, Row, row
 
 
@@ -35,6 +38,14 @@ def test_shots_are_named_where_a_share_would_be() -> None:
     rows = found("a"), found("b", shots=1), found("c", shots=5), found("d", shots=5, rewind="0it")
     told = ["rotnet", "rotnet 1 shot", "rotnet 5 shots (rewind 1ep)", "rotnet 5 shots (rewind 0it)"]
     assert names(*rows) == told
+
+
+def test_settings_have_the_names_of_today_though_rows_have_earlier_ones() -> None:
+    rows = found("a", settled=0.1, settled_window=5), found("b", early_bird=0.2, early_bird_window=5)
+    assert names(*rows) == ["rotnet (early bird 0.1)", "rotnet (early bird 0.2)"]
+    assert {each.metadata["stored"]: each.name for each in fields(IMP) if "stored" in each.metadata} == (
+        naming.RENAMED_SETTINGS
+    )
 
 
 def test_the_weights_that_a_search_started_from_are_named_in_short() -> None:
