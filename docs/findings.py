@@ -353,7 +353,7 @@ def _objectives_results() -> Iterator[str]:
         yield f"| {label} | {' | '.join([*means, *told])} |"
     yield ""
     yield (
-        "Better features, better tickets: between the nearest-neighbour probe of an objective's dense network and its "
+        "Tickets beside features: between the nearest-neighbour probe of an objective's dense network and its "
         f"tickets with 6.25% of the weights, Kendall's tau over the {len(_worth())} objectives is {_tau(1)}."
     )
 
