@@ -78,6 +78,8 @@ PANELS = [
 PLACES = {label: title for title, shown in reversed(SHOWN.items()) for label in shown}
 SEVERE = Between(high=0.1)
 # Two families, each corrected by itself: six searches a side can tell up to 23 statements apart.
+# What the paper says of CIFAR-10 is finding 1, and of ImageNet finding 2.
+OF_FINDING_1 = ("labels", "RotNet")
 figures = [
     told(
         "objectives_beat_random",
@@ -86,7 +88,7 @@ figures = [
         PANELS,
         [
             Finding(
-                number=2,
+                number=1 if label in OF_FINDING_1 else 2,
                 text=f"{label}: better than random tickets.",
                 check=Ordering(panel=title, series=(label, "random"), at=SEVERE),
             )
@@ -100,7 +102,7 @@ figures = [
         PANELS,
         [
             Finding(
-                number=2,
+                number=1 if label in OF_FINDING_1 else 2,
                 text=f"{label}: within a point of labels.",
                 check=Gap(panel=title, series=(label, "labels"), at=SEVERE, low=-0.01, high=0.01),
             )
