@@ -249,6 +249,7 @@ class Evidence:
     Attributes:
         name: Name of the sweep's file, or of the figure of a paper.
         command: The command that makes the rows.
+        others: Sweeps whose rows stand beside them.
         stand_ins: What takes the place of the paper's networks and data sets, by their names.
         figure: What is drawn and asked.
         rows: Its rows, those that other evidence has and that it draws too included.
@@ -256,9 +257,16 @@ class Evidence:
 
     name: str
     command: str
+    others: Sequence[str]
     stand_ins: Mapping[str, str]
     figure: ScaledFigure
     rows: pd.DataFrame
+
+    @property
+    def origin(self) -> str:
+        """The command, whose rows stand beside its own, and what all of them cost."""
+        beside = f", beside the rows of {', '.join(self.others)}" if self.others else ""
+        return f"`{self.command}`{beside}: {_cost(self.rows)}"
 
     @property
     def content(self) -> FigureContent:
@@ -272,20 +280,20 @@ def collected() -> dict[str, Evidence]:
     found: dict[str, Evidence] = {}
     tables = {path.stem: path for path in sorted(ROWS.glob("*.parquet"))}
     for name in [*(name for name in _order() if name in tables), *(name for name in figure_files() if name in tables)]:
-        rows = [tables[name]]
         file = SWEEPS / f"{name}.py"
         stand_ins: Mapping[str, str] = {}
+        others: list[str] = []
         if file.is_file():
             module = load_user_file(file)
             figures: Sequence[ScaledFigure] = getattr(module, "figures", ())
-            rows += [tables[other] for other in getattr(module, "WITH_ROWS_OF", ()) if other in tables]
+            others = [other for other in getattr(module, "WITH_ROWS_OF", ()) if other in tables]
             command = f"sslticket sweep sweeps/findings/{name}.py --data-root /data"
         else:
             figures, stand_ins = [find_figure(name).at(SCALE)], find_figure(name).stand_ins.get(SCALE, {})
             command = f"sslticket reproduce {name} --scale {SCALE} --seeds 0-5"
-        frame = read_rows(rows)
+        frame = read_rows([tables[each] for each in (name, *others)])
         for figure in figures:
-            found[figure.name] = Evidence(name, command, stand_ins, figure, frame)
+            found[figure.name] = Evidence(name, command, others, stand_ins, figure, frame)
     return found
 
 
@@ -322,7 +330,7 @@ def _low_shot_results() -> Iterator[str]:
     """Tickets of the sparsest level by the part of the images that the search had, and what is told of them."""
     name, everything, parts = "lowshot_cifar10", "(a) Labels, parts of the images", "(g) Images, 2.7% of the weights"
     series = ["labels", "RotNet", "Exemplar", "SimCLR"]
-    yield f"`{collected()[name].command}`: {_cost(collected()[name].rows)}."
+    yield f"{collected()[name].origin}."
     yield ""
     yield f"| images of the search | {' | '.join(series)} |"
     yield "| ---: |" + " ---: |" * len(series)
@@ -343,7 +351,7 @@ def _objectives_results() -> Iterator[str]:
         name: {each.finding.check.series[0]: each.verdict for each in _content(name).verdicts}  # type: ignore[attr-defined]
         for name in (beat, match)
     }
-    yield f"`{collected()[beat].command}`: {_cost(collected()[beat].rows)}."
+    yield f"{collected()[beat].origin}."
     yield ""
     yield "| objective | 6.25% of the weights | 1.56% | better than random | within a point of labels |"
     yield "| --- | ---: | ---: | --- | --- |"
@@ -362,23 +370,15 @@ def _fronts_results() -> Iterator[str]:
     """What the search of a ticket costs and what the ticket is worth."""
     name, densities = "fronts", (0.09, 0.027)
     *costs, _ = collected()[name].figure.panels
-    yield f"`{collected()[name].command}`: {_cost(collected()[name].rows)}."
+    yield f"{collected()[name].origin}."
     yield ""
     at = [f"{100 * density:.2g}% of the weights" for density in densities]
-    yield f"| search | images through the network | {' | '.join(at)} |"
+    yield f"| search | images through the network, to the last density here | {' | '.join(at)} |"
     yield "| --- | ---: | ---: | ---: |"
-    for label in costs[-1].series:
-        images = [_at_cost(name, panel.title, label) for panel in costs]
-        means = [f"{100 * y.mean():.1f} \N{PLUS-MINUS SIGN} {100 * y.std():.1f}" for _, y in images]
-        yield f"| {label} | {images[-1][0]:,.0f} | {' | '.join(means)} |"
-
-
-def _at_cost(name: str, panel: str, label: str) -> tuple[float, "pd.Series[float]"]:
-    """The cost of a series that is one point, and its values, one of each search."""
-    [values] = [view.values for view in _content(name).views if view.values.panel.title == panel]
-    own = values.series(label)
-    [cost] = own["x"].unique()
-    return cost, own["y"]
+    for label in costs[0].series:
+        found = [_series(name, panel.title, label) for panel in costs if label in panel.series]
+        means = [*(_words(own["y"]) for own in found), *["\N{EM DASH}"] * (len(costs) - len(found))]
+        yield f"| {label} | {found[-1]['x'].iloc[0]:,.0f} | {' | '.join(means)} |"
 
 
 def _places(name: str) -> dict[str, Panel]:
@@ -398,16 +398,26 @@ def _told(name: str) -> Iterator[str]:
 
 def _mean(name: str, panel: str, label: str, x: float) -> str:
     """Mean and standard deviation over searches at a place of a panel, in percent."""
-    found = _searches(name, panel, label, x)
-    return "\N{EM DASH}" if found.empty else f"{100 * found.mean():.1f} \N{PLUS-MINUS SIGN} {100 * found.std():.1f}"
+    return _words(_searches(name, panel, label, x))
+
+
+def _words(values: "pd.Series[float]") -> str:
+    if values.empty:
+        return "\N{EM DASH}"
+    return f"{100 * values.mean():.1f} \N{PLUS-MINUS SIGN} {100 * values.std():.1f}"
 
 
 def _searches(name: str, panel: str, label: str, x: float) -> "pd.Series[float]":
     """The values of a series at a place of a panel, one of each search."""
-    [values] = [view.values for view in _content(name).views if view.values.panel.title == panel]
-    own = values.series(label)
+    own = _series(name, panel, label)
     found: pd.Series[float] = own.loc[np.isclose(own["x"], x, rtol=0.02), "y"]
     return found
+
+
+def _series(name: str, panel: str, label: str) -> pd.DataFrame:
+    """The lines of a series of a panel, one of each search and place."""
+    [values] = [view.values for view in _content(name).views if view.values.panel.title == panel]
+    return values.series(label)
 
 
 def _overview() -> Iterator[str]:
@@ -452,7 +462,7 @@ def _sections() -> Iterator[str]:
         yield f"{evidence.figure.title}. {evidence.figure.question}" + f" Here stands {instead}." * bool(instead)
         yield ""
         file = f"findings/{evidence.name}.parquet"
-        yield f"`{evidence.command}`: {_cost(evidence.rows)}; rows in [{file}]({file})."
+        yield f"{evidence.origin}; rows in [{file}]({file})."
         yield ""
         yield f"![{evidence.figure.title}](findings/{name}.png)"
         yield ""

@@ -339,7 +339,8 @@ def position(rows: pd.DataFrame, x: str, named: NamedRows) -> "pd.Series[Any]":
         told = pd.to_numeric(rows[x], errors="coerce")
         known = named.costs[x].reindex(pd.MultiIndex.from_frame(rows[["run", "level"]])).to_numpy(float)
         # Of searches that stop by themselves no two cost the same: their tickets of a density are one point.
-        return told.fillna(pd.Series(known, rows.index)).groupby([rows["recipe"], rows["density"]]).transform("mean")
+        costs = told.fillna(pd.Series(known, rows.index))
+        return costs.groupby([rows["recipe"], rows["density"]], dropna=False).transform("mean")
     if x == "sparsity":
         return 1 - rows["density"]
     return pd.to_numeric(_column(rows, x), errors="coerce")

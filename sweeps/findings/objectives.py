@@ -77,9 +77,9 @@ PANELS = [
 ]
 PLACES = {label: title for title, shown in reversed(SHOWN.items()) for label in shown}
 SEVERE = Between(high=0.1)
-# Two families, each corrected by itself: six searches a side can tell up to 23 statements apart.
 # What the paper says of CIFAR-10 is finding 1, and of ImageNet finding 2.
 OF_FINDING_1 = ("labels", "RotNet")
+# Two families, each corrected by itself: six searches a side can tell up to 23 statements apart.
 figures = [
     told(
         "objectives_beat_random",
