@@ -38,7 +38,15 @@ from sslticket.escaping import escape_terminal
 from sslticket.evaluation.controls import get_control
 from sslticket.evaluation.jobs import Evaluation, EvaluationPlan
 from sslticket.evaluation.protocols import Protocol, resolve_protocol
-from sslticket.evaluation.tasks import ALL_LEVELS, DEFAULT_LEVELS, EvalTask, Levels, TicketInfo, make_tasks
+from sslticket.evaluation.tasks import (
+    ALL_LEVELS,
+    DEFAULT_LEVELS,
+    EvalTask,
+    Levels,
+    TicketInfo,
+    check_network,
+    make_tasks,
+)
 from sslticket.evaluation.trainer import Evaluator, SplitCache
 from sslticket.processes import signals
 from sslticket.results.run_dir import is_in_hand
@@ -99,7 +107,9 @@ def check_cells(cells: Sequence[Cell]) -> None:
     for cell in cells:
         for name in dict.fromkeys(name for each in measurements_of([cell]) for name in each.protocols):
             try:
-                resolve_protocol(name, cell.recipe.to_dict()).training_for(cell.recipe.model)
+                protocol = resolve_protocol(name, cell.recipe.to_dict())
+                channels = cell.recipe.data.channels or get_dataset(cell.recipe.data.dataset).channels
+                check_network(protocol, cell.recipe.model, channels)
             except BadInput as error:
                 raise BadInput(f"{cell.name}: {error}") from error
 

@@ -22,6 +22,7 @@ from sslticket.results.throughput import Workload, multiply_adds_of, training_mu
 from sslticket.seeds import derive_seed
 from sslticket.storage.files import read_json
 from sslticket.ticket import Ticket, run_folder_of
+from sslticket.training.optim import layer_scales
 
 _SOME_IMAGES = 50_000  # of a set of which nobody says how many: lengths in epochs keep their ratios
 
@@ -78,7 +79,7 @@ class TicketInfo:
         model = RecipeRecord(ticket.recipe).model
         own, channels = _images_of_ticket(ticket)
         for protocol in targets.values():
-            protocol.training_for(model)
+            check_network(protocol, model, channels)
             for size in sorted({protocol.input_size, *(size for _, size in protocol.early_sizes)} - {own}):
                 _check_input_size(ticket, path, protocol, size, channels, own)
             for _, size in protocol.early_sizes:
@@ -140,6 +141,33 @@ def _check_input_size(
                 f"{tuple(value.shape)} there and {tuple(shapes[name])} here; give a protocol of {own or 'its'} pixels, "
                 "or tickets of a network that pools globally"
             )
+
+
+@cache
+def check_network(protocol: Protocol, model: str, channels: int) -> None:
+    """Checks that a network has what a protocol's training asks of it.
+
+    Args:
+        protocol: The protocol.
+        model: Name of the network.
+        channels: Channels of the images.
+
+    Raises:
+        BadInput: If the protocol is for other networks, leaves out blocks that the network does not have, or gives
+            rates to layers that it does not know.
+    """
+    training = protocol.training_for(model)
+    if training.layer_decay == 1 and not training.drop_path:
+        return
+    try:
+        with torch.random.fork_rng(devices=[]):
+            backbone = models.create_model(
+                model, channels=channels, image_size=protocol.input_size, drop_path=training.drop_path
+            )
+        if training.layer_decay != 1:
+            layer_scales(backbone, training.layer_decay)
+    except BadInput as error:
+        raise BadInput(f"protocol {protocol.name} is not for {model}: {error}") from error
 
 
 @cache

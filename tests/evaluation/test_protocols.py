@@ -9,6 +9,7 @@ from sslticket.data.datasets.catalogue import get_dataset
 from sslticket.errors import BadInput
 from sslticket.evaluation import protocols
 from sslticket.evaluation.protocols import BUILT_IN_PROTOCOLS, propose_protocol
+from sslticket.evaluation.tasks import check_network
 from sslticket.evaluation.trainer import SplitCache
 from sslticket.objectives.supervised import Supervised
 from tests.recipes import RECIPES, load
@@ -133,6 +134,25 @@ def test_a_protocol_of_one_network_refuses_others_and_names_what_fits() -> None:
     assert {"cifar10-sgd", "cifar10-resnet20-low", "cifar10-resnet20-85ep", "own"} < set(offered)
     assert all(protocols.find_protocol(name).accepts("resnet20") for name in offered if name != "own")
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("asked", "model", "told"),
+    [
+        ({"layer_decay": 0.5}, "conv3", "not for conv3: --layer-decay must have a network that knows its layers"),
+        ({"drop_path": 0.1}, "conv3", "not for conv3: .*--drop-path"),
+        ({"drop_path": 0.1}, "vgg11_bn", "not for vgg11_bn: .*--drop-path"),
+    ],
+)
+def test_a_protocol_refuses_networks_that_lack_what_its_training_needs(
+    asked: dict[str, float], model: str, told: str
+) -> None:
+    usual = protocols.find_protocol("cifar10")
+    protocol = replace(usual, name="mine", training=replace(usual.training, **asked))
+    with pytest.raises(BadInput, match=f"protocol mine is {told}"):
+        check_network(protocol, model, 3)
+    check_network(protocol, "vit_tiny_patch16_224", 3)
+    check_network(usual, model, 3)
 
 
 def test_the_protocols_of_the_paper_that_trains_what_is_left_start_at_the_rewind_point() -> None:
