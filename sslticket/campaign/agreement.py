@@ -109,7 +109,7 @@ class Judge:
             ranks |= dict.fromkeys((group,) if isinstance(group, str) else group, -rank)
         if not ranks:
             return ""
-        means = series_means(_at_places_of_others(values))
+        means = series_means(_at_common_places(values))
         means = means[means["series"].isin(ranks) & _counts_here(panel.x, panel.order_at, means["x"])]
         found = {}
         for x, here in means.groupby("x"):
@@ -467,7 +467,7 @@ def _paired_sides(
     first, second = (_lines(values, check, label) for label in (one, two))
     if values.panel.kind == "table":
         first, second = first.assign(x=0.0), second.assign(x=0.0)
-    first, second = _on_common_places(values, one, first, second), _on_common_places(values, two, second, first)
+    first, second = _on_common_places(values, {one: first, two: second}).values()
     shared = set(first["x"]) & set(second["x"])
     if not shared:
         raise _UntoldError(f"{one} and {two} share no place on {values.panel.x}")
@@ -492,33 +492,43 @@ def _paired_sides(
     return sides[0], sides[1]
 
 
-def _on_common_places(values: PanelValues, label: str, own: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
-    """Of a front: the best that each search has at most as dense as each place of the other series."""
-    if label not in values.panel.fronts:
-        return own
+def _on_common_places(values: PanelValues, lines: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The lines of series, where those of fronts, which have places of their own, are at those of the other series.
+
+    Where all are fronts, they are at the places of each other. At a place a front has the best that each search found
+    at most as dense.
+    """
+    fronts = set(values.panel.fronts)
+    fixed = [own for label, own in lines.items() if label not in fronts]
+    places = sorted({float(x) for own in fixed or lines.values() for x in own["x"]})
+    return {label: _best_at(values.panel.x, places, own) if label in fronts else own for label, own in lines.items()}
+
+
+def _best_at(name: str, places: Sequence[float], own: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for unit, tickets in own.groupby("unit"):
-        for x in sorted(set(other["x"])):
-            most = density_of(values.panel.x, x) * (1 + 1e-9)
-            able = tickets[[density_of(values.panel.x, each) <= most for each in tickets["x"]]]
+        for x in places:
+            most = density_of(name, x) * (1 + 1e-9)
+            able = tickets[[density_of(name, each) <= most for each in tickets["x"]]]
             if len(able):
                 best = able.iloc[int(able["y"].argmax())]
                 lines.append({"unit": unit, "x": x, "y": best["y"], "ticket": best["ticket"]})
     return pd.DataFrame(lines, columns=["unit", "x", "y", "ticket"])
 
 
-def _at_places_of_others(values: PanelValues) -> pd.DataFrame:
+def _at_common_places(values: PanelValues) -> pd.DataFrame:
     """The values of a panel; those of a front, which has places of its own, at those of the other series."""
-    fronts = set(values.panel.fronts)
-    others = values.values[~values.values["series"].isin(fronts)]
-    if not fronts or others.empty:
+    if not values.panel.fronts:
         return values.values
-    taken = [
-        _on_common_places(values, label, values.series(label), others).assign(series=label, column="", recipe="",
-                                                                              trainings=1)
-        for label in fronts
-    ]  # fmt: skip
-    return pd.concat([others, *(each for each in taken if len(each))])
+    lines = {str(label): own for label, own in values.values.groupby("series", sort=False)}
+    taken = _on_common_places(values, lines)
+    return pd.concat(
+        [
+            own.assign(series=label, column="", recipe="", trainings=1) if label in values.panel.fronts else own
+            for label, own in taken.items()
+            if len(own)
+        ]
+    )
 
 
 def _between(first: FloatArray, second: FloatArray, low: float, high: float, numbers: str) -> _Test:

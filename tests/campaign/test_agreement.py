@@ -246,6 +246,24 @@ def test_what_cannot_be_told_says_why(told, check, why) -> None:
     assert why in verdict.line
 
 
+def test_two_fronts_are_compared_at_the_places_of_each_other() -> None:
+    """Each has the best that its search found at most as dense, wherever both have found something."""
+    labels = {0.5: [0.90, 0.91, 0.92, 0.90, 0.93, 0.91], 0.2: [0.86, 0.87, 0.85, 0.88, 0.86, 0.87]}
+    rotnet = {0.4: [0.84, 0.85, 0.84, 0.86, 0.85, 0.84], 0.1: [0.70, 0.72, 0.71, 0.69, 0.73, 0.70]}
+    fronts = Panel(
+        title="accuracy", kind="front", series=SERIES, fronts=["labels", "RotNet"], order=("labels", "RotNet")
+    )
+    told = rows(supervised=labels, rotnet=rotnet, random={})
+    [verdict] = judge(fronts, told, Ordering(series=("labels", "RotNet")))
+    # At 50, 40 and 20% of the weights; at 10% there is nothing of labels.
+    best = np.mean([labels[0.5], labels[0.2], labels[0.2]], axis=0), np.mean([rotnet[0.4]] * 2 + [rotnet[0.1]], axis=0)
+    assert f"labels less RotNet {100 * (best[0] - best[1]).mean():+.3g} points" in verdict.numbers
+    assert verdict.p == pytest.approx(stats.permutation_test(best, lambda a, b: np.mean(a) - np.mean(b)).pvalue)
+    assert verdict.verdict == "borne out"
+    [line] = lines(fronts, told)
+    assert "mean 1.00 over 3 (1.00 at 50%, 1.00 at 40%, 1.00 at 20%)" in line
+
+
 def test_a_trial_bears_nothing_out() -> None:
     [verdict] = judge(PANEL, rows(), Ordering(series=("labels", "random")), scale="trial")
     assert verdict.verdict == "cannot be told"
