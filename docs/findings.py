@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau
 
+from sslticket.campaign.agreement import Verdict
 from sslticket.campaign.drawing import FigureContent, draw_figure
 from sslticket.campaign.figure import ScaledFigure, figure_files, find_figure
 from sslticket.campaign.panels import Panel, Published
@@ -326,21 +327,32 @@ def _filled(text: str, parts: Mapping[str, Iterable[str]]) -> str:
     return text
 
 
+LOW_SHOT = {"CIFAR-10": "lowshot_cifar10"}
+"""The data sets of the low-shot law, and what their evidence is called."""
+
+
 def _low_shot_results() -> Iterator[str]:
     """Tickets of the sparsest level by the part of the images that the search had, and what is told of them."""
-    name, everything, parts = "lowshot_cifar10", "(a) Labels, parts of the images", "(g) Images, 2.7% of the weights"
+    everything, parts = "(a) Labels, parts of the images", "(g) Images, 2.7% of the weights"
     series = ["labels", "RotNet", "Exemplar", "SimCLR"]
-    yield f"{collected()[name].origin}."
+    yield "; ".join(f"{title}: {collected()[name].origin}" for title, name in LOW_SHOT.items()) + "."
     yield ""
-    yield f"| images of the search | {' | '.join(series)} |"
-    yield "| ---: |" + " ---: |" * len(series)
+    heads = [f"{title}: {series[0]}" for title in LOW_SHOT]
+    yield f"| images of the search | {' | '.join(' | '.join([head, *series[1:]]) for head in heads)} |"
+    yield "| ---: |" + " ---: |" * len(series) * len(LOW_SHOT)
     for part in (1.0, 0.3, 0.1, 0.03, 0.01):
-        yield f"| {part:.0%} | {' | '.join(_mean(name, parts, label, part) for label in series)} |"
+        means = [_mean(name, parts, label, part) for name in LOW_SHOT.values() for label in series]
+        yield f"| {part:.0%} | {' | '.join(means)} |"
     yield ""
-    dense, random = _mean(name, everything, "100%", 1.0), _mean(name, everything, "random", 0.027)
-    yield f"Random tickets of this density: {random}; the dense network: {dense}."
+    plain = [
+        f"on {title} {_mean(name, everything, 'random', 0.027)} and {_mean(name, everything, '100%', 1.0)}"
+        for title, name in LOW_SHOT.items()
+    ]
+    yield f"Random tickets of this density and the dense network: {', '.join(plain)}."
     yield ""
-    yield from _told(name)
+    for each in zip(*(_content(name).verdicts for name in LOW_SHOT.values()), strict=True):
+        told = " ".join(f"{title}: {_verdict(own)}." for title, own in zip(LOW_SHOT, each, strict=True))
+        yield f"- {each[0].finding.text} {told}"
 
 
 def _objectives_results() -> Iterator[str]:
@@ -390,10 +402,9 @@ def _places(name: str) -> dict[str, Panel]:
     return dict(sorted(found.items(), key=lambda item: item[1].series[item[0]].get("control") != "ticket"))
 
 
-def _told(name: str) -> Iterator[str]:
-    for each in _content(name).verdicts:
-        p = "" if pd.isna(each.p) else f"; p = {each.p:.2g}"
-        yield f"- {each.finding.text} **{each.verdict.capitalize()}**: {each.numbers}{p}."
+def _verdict(told: Verdict) -> str:
+    p = "" if pd.isna(told.p) else f"; p = {told.p:.2g}"
+    return f"**{told.verdict}**, {told.numbers}{p}"
 
 
 def _mean(name: str, panel: str, label: str, x: float) -> str:

@@ -3,8 +3,8 @@
 A finding is borne out, or not, by a test at 5% that few searches cannot pass by luck: the larger p of Welch's test and
 of Fisher's permutation test counts (`report.stats.compare_means`), corrected by Holm for the findings of the figure.
 Where all parts of a statement have to hold, the largest p of its parts is that of the whole (Berger 1982); likeness is
-shown by two one-sided tests against the margin (Schuirmann 1987). Whatever is left is told with the reason why it
-cannot be told. Nothing is borne out where the experiment could not have failed.
+shown by two one-sided tests against the margin (Schuirmann 1987); a trend by the slopes of the searches. Whatever is
+left is told with the reason why it cannot be told. Nothing is borne out where the experiment could not have failed.
 """
 
 import math
@@ -62,7 +62,7 @@ class _Test(NamedTuple):
 
     Attributes:
         p: Of that side for which there is more to say.
-        least: Least p that so few searches could reach.
+        least: Least p that so few searches could reach, whichever side it were.
         supports: Whether that side is the paper's.
         numbers: Ours.
     """
@@ -71,6 +71,18 @@ class _Test(NamedTuple):
     least: float
     supports: bool
     numbers: str
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[stats.Difference], numbers: str) -> "_Test":
+        """Of a statement whose parts all have to be above 0: the worst shows it, and one that is below refutes it.
+
+        Any of several could be below by chance, which Bonferroni corrects; all above they are not by chance.
+        """
+        p_for = max(each.p if each.mean > 0 else 1.0 for each in parts)
+        p_against = min(1.0, len(parts) * min(each.p if each.mean < 0 else 1.0 for each in parts))
+        reach = [each.smallest_p for each in parts]
+        least = min(max(reach), 1.0, len(parts) * min(reach))
+        return cls(float(min(p_for, p_against)), float(least), bool(p_for <= p_against), numbers)
 
 
 class _UntoldError(Exception):
@@ -231,15 +243,12 @@ class Judge:
         for one, two in pairs:
             first, second = _paired_sides(values, check, one, two)
             differences.append((stats.compare_means(first, second), len(first), len(second), one, two))
-        p_for = max(each.p if each.mean > 0 else 1.0 for each, *_ in differences)
-        p_against = min(1.0, len(pairs) * min(each.p if each.mean < 0 else 1.0 for each, *_ in differences))
         column = _column(values, check)
         numbers = "; ".join(
             f"{one} less {two} {_difference(column, each.mean, each.low, each.high)}, {n} against {m}"
             for each, n, m, one, two in differences
         )
-        least = max(each.smallest_p for each, *_ in differences)
-        return _Test(float(min(p_for, p_against)), least, bool(p_for <= p_against), numbers)
+        return _Test.of_parts([each for each, *_ in differences], numbers)
 
     @_test.register
     def _(self, check: Gap, values: PanelValues) -> _Test:
@@ -282,33 +291,28 @@ class Judge:
         own = _lines(values, check, check.series)
         column = _column(values, check)
         worst: tuple[float, float, str] | None = None
-        p_for, p_against, least = 0.0, 1.0, 0.0
+        parts: list[stats.Difference] = []
         places = sorted(set(own["x"]))
-        untold = 0
         for x in places:
             first = own.loc[own["x"] == x, "y"].to_numpy(np.float64)
             second = self._reference(values, check, x)
             if len(second) == 0:
-                untold += 1
                 continue
             difference = stats.compare_means(first + check.margin, second)
+            parts.append(difference)
             mean = float(difference.mean) - check.margin
-            p_for = max(p_for, float(difference.p) if difference.mean > 0 else 1.0)
-            p_against = min(p_against, float(difference.p) if difference.mean < 0 else 1.0)
-            least = max(least, difference.smallest_p)
             if worst is None or mean < worst[0]:
                 told = _difference(column, mean, float(difference.low) - check.margin,
                                    float(difference.high) - check.margin)  # fmt: skip
                 worst = (mean, x, f"{told} at {_place(values.panel.x, x)}, {len(first)} against {len(second)}")
         if worst is None:
             raise _UntoldError(f"no place on {values.panel.x} has both {check.series} and {check.reference}")
-        compared = len(places) - untold
-        numbers = f"{check.series} less {check.reference}, the least of {compared} places: {worst[2]}"
-        p_against = min(1.0, compared * p_against)
-        if p_for <= p_against:
+        numbers = f"{check.series} less {check.reference}, the least of {len(parts)} places: {worst[2]}"
+        found = _Test.of_parts(parts, numbers)
+        if found.supports:
             series = (check.series, check.reference)
             self._require_contrast(check, values, series, check.contrast, check.margin, numbers)
-        return _Test(min(p_for, p_against), least, p_for <= p_against, numbers)
+        return found
 
     def _reference(self, values: PanelValues, check: Matches, x: float) -> FloatArray:
         if check.reference == "dense":
@@ -344,7 +348,8 @@ class Judge:
                     inside, p = _one_sample(sign * (y - bound))
                     p_for = max(p_for, p if inside else 1.0)
                     p_against = min(p_against, 1.0 if inside else p)
-        p_against = min(1.0, 2 * len(means) * p_against)
+        # Of the two bounds of a place at most one can be missed, each on one side, so a two-sided p allows for both.
+        p_against = min(1.0, len(means) * p_against)
         return _Test(min(p_for, p_against), 0.0, p_for <= p_against, numbers)
 
     @_test.register
@@ -355,20 +360,30 @@ class Judge:
             other = _lines(values, check, check.less).assign(number=_unit_numbers).groupby(["x", "number"])["y"].mean()
             keys = list(zip(own["x"], _unit_numbers(own), strict=True))
             own = own.assign(y=own["y"] - [other.get(key, math.nan) for key in keys]).dropna(subset=["y"])
-        searches, places = own["unit"].nunique(), own["x"].nunique()
         what = f"{check.series} less {check.less}" if check.less else check.series
-        if places < 3:
-            raise _UntoldError(f"{places} places on {values.panel.x} show no trend")
+        # Searches are what is counted: where each lies along x goes with where it lay before.
+        table = own.pivot_table(index="unit", columns="x", values="y").dropna().sort_index(axis=1)
+        searches, places = table.shape
+        if own["x"].nunique() < 3:
+            raise _UntoldError(f"{own['x'].nunique()} places on {values.panel.x} show no trend")
         if searches < 2:
-            raise _UntoldError("one search shows no trend beyond itself")
-        found = tests.kendalltau(own["x"], own["y"])
-        if math.isnan(found.statistic):
+            raise _UntoldError(
+                "one search shows no trend beyond itself" if searches else "no search was measured at all places"
+            )
+        if not np.ptp(table.to_numpy(np.float64)):
             raise _UntoldError(f"{what} does not vary, so the experiment could not have failed")
+        step = np.arange(places) - (places - 1) / 2
+        slopes = table.to_numpy(np.float64) @ step / (step @ step)
+        rising, p = _one_sample(slopes)
+        count = np.full((), searches)
+        low, high = stats.student_interval(slopes.mean(), slopes.std(ddof=1), count)
+        every = own["unit"].nunique()
         numbers = (
-            f"Kendall's tau of {what} along {values.panel.x} {found.statistic:.2f} over {len(own)} values of "
-            f"{searches} searches; stated {'rising' if check.rising else 'falling'}"
+            f"{what} {_difference(_column(values, check), slopes.mean(), low, high)} from place to place of the "
+            f"{places} on {values.panel.x}, {searches}{f' of {every}' if every > searches else ''} searches; stated "
+            f"{'rising' if check.rising else 'falling'}"
         )
-        return _Test(float(found.pvalue), 0.0, bool((found.statistic > 0) == check.rising), numbers)
+        return _Test(p, 0.0, rising == check.rising, numbers)
 
     def _bounds(self, low: float, high: float, wanted: Published | None) -> tuple[float, float]:
         if wanted is None:
@@ -532,7 +547,10 @@ def _at_common_places(values: PanelValues) -> pd.DataFrame:
 
 
 def _between(first: FloatArray, second: FloatArray, low: float, high: float, numbers: str) -> _Test:
-    """Whether the difference of means lies between two bounds, by a test against each of them."""
+    """Whether the difference of means lies between two bounds, by a test against each of them.
+
+    At most one of the two can be missed, each on one side, so a two-sided p allows for both.
+    """
     p_for, p_against, least = 0.0, 1.0, 0.0
     for bound, sign in ((low, 1), (high, -1)):
         if math.isfinite(bound):
@@ -541,13 +559,16 @@ def _between(first: FloatArray, second: FloatArray, low: float, high: float, num
             p_for = max(p_for, p if inside else 1.0)
             p_against = min(p_against, 1.0 if inside else p)
             least = max(least, shifted.smallest_p)
-    return _Test(min(p_for, min(1.0, 2 * p_against)), least, p_for <= p_against, numbers)
+    return _Test(min(p_for, p_against), least, p_for <= p_against, numbers)
 
 
 def _one_sample(y: FloatArray) -> tuple[bool, float]:
-    """Whether a mean is above 0, and the two-sided p of Student's test that it is 0."""
-    if np.ptp(y) == 0:
-        return bool(y[0] >= 0), 0.0 if y[0] != 0 else 1.0
+    """Whether a mean is above 0, and the two-sided p of Student's test that it is 0.
+
+    Of values that are all the same, which have no spread to go by, that of all signs being the same by chance.
+    """
+    if np.ptp(y) <= 1e-12 * np.abs(y).max():  # but for rounding
+        return bool(y[0] >= 0), min(1.0, 2.0 ** (1 - len(y))) if y[0] != 0 else 1.0
     return bool(y.mean() > 0), float(tests.ttest_1samp(y, 0.0).pvalue)
 
 
@@ -556,7 +577,10 @@ def _decide(outcome: _Test, p: float, least: float) -> tuple[str, str]:
         return (BORNE_OUT, "") if outcome.supports else (NOT_BORNE_OUT, "")
     if least >= stats.ALPHA:
         return UNTOLD, f"so few searches cannot reach p below 5% (least {least:.2g}, after Holm's correction)"
-    return UNTOLD, "the interval covers what would contradict it as well as what would bear it out"
+    if outcome.p < stats.ALPHA:
+        shown = "it is shown" if outcome.supports else "its contrary is shown"
+        return UNTOLD, f"{shown} by itself (p = {outcome.p:.2g}), not beside the figure's other findings"
+    return UNTOLD, "neither it nor its contrary is shown at 5%"
 
 
 def _place(x: str, value: float) -> str:

@@ -263,7 +263,7 @@ class Value(Check):
 
 @dataclass(frozen=True, kw_only=True)
 class Trend(Check):
-    """A series rises, or falls, along x: by Kendall's rank correlation over all its searches.
+    """A series rises, or falls, along x: by the slopes of its searches from place to place.
 
     Attributes:
         series: Label.

@@ -42,6 +42,7 @@ class Objective(ABC):
         needs_whole_batch: Whether its loss compares the images of a batch with each other, so that a process's share
             goes through the network whole. Batch norm then normalises ghost batches within it; each is neighbouring
             images, of all views, which have to lie one after the other.
+        knows_copies: Whether a loss that compares the images of a batch takes copies of an image for that image.
     """
 
     needs_labels: ClassVar[bool] = False
@@ -50,6 +51,7 @@ class Objective(ABC):
     has_logits: ClassVar[bool] = False
     cuda_graph_safe: ClassVar[bool] = False
     needs_whole_batch: ClassVar[bool] = False
+    knows_copies: ClassVar[bool] = False
 
     @property
     def name(self) -> str:

@@ -127,6 +127,7 @@ class Exemplar(Objective):
     views_compared: ClassVar[int] = 2
     min_images: ClassVar[int] = 2
     needs_whole_batch: ClassVar[bool] = True
+    knows_copies: ClassVar[bool] = True
 
     copies: int = 2
     dim: int = 1000

@@ -168,6 +168,7 @@ class S4LExemplar(S4L):
     """
 
     needs_whole_batch: ClassVar[bool] = True
+    knows_copies: ClassVar[bool] = True
 
     exemplar: Exemplar = field(default=Exemplar(copies=8, mining="hard", degrees=0.0))
 

@@ -51,6 +51,27 @@ def test_samples_are_held_as_those_of_all_images_whatever_the_subset(few: dict[s
     assert resolved(tmp_path, replace(LONG, hold="epochs"), **few).key != found.key
 
 
+@pytest.mark.parametrize(
+    ("objective", "batch_size", "told"),
+    [
+        (SimCLR(), 64, ["a batch of 64 holds copies of the 10 images, which simclr takes for other images; "
+                        "give --batch-size 10 or less"]),
+        (SimCLR(), 10, []),
+        (Exemplar(), 64, []),
+        (RotNet(), 64, []),
+    ],
+)  # fmt: skip
+def test_a_batch_of_more_images_than_there_are_is_told_where_copies_are_taken_for_others(
+    objective: Objective, batch_size: int, told: list[str], tmp_path: Path
+) -> None:
+    which = recipe(
+        objective=objective, training=TrainConfig(length="8it", batch_size=batch_size, optimizer=SGD(lr=0.1)),
+        search=replace(EARLY, rewind="2it"), data=Data(dataset="digits", shots=1),
+    )  # fmt: skip
+    planned = plan_search(which, RuntimeConfig(), tmp_path)
+    assert [note for note in planned.notes if "copies" in note] == told
+
+
 def test_steps_are_held_as_at_the_recipe_s_own_batch(tmp_path: Path) -> None:
     base = recipe(training=replace(LONG, hold="epochs"), search=EARLY)
     asked = resolve_recipe(base, {"hold": "steps", "batch_size": 16, "data.subset": 0.1})
