@@ -265,7 +265,8 @@ def test_what_is_shown_by_itself_only_says_so() -> None:
     assert alone.p < 0.05
     beside, *_ = judge(PANEL, rows(rotnet=alike), *[Ordering(series=("labels", "RotNet"))] * 20)
     assert (beside.verdict, alone.verdict) == ("cannot be told", "borne out")
-    assert beside.why == f"it is shown by itself (p = {alone.p:.2g}), not beside the figure's other findings"
+    why = f"is shown by itself (p = {alone.p:.2g}), not beside the figure's other findings"
+    assert beside.why == f"it {why}"
     contrary, *_ = judge(PANEL, rows(rotnet=alike), *[Ordering(series=("RotNet", "labels"))] * 20)
     assert (
         contrary.why == f"its contrary is shown by itself (p = {alone.p:.2g}), not beside the figure's other findings"
