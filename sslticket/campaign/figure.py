@@ -1,13 +1,13 @@
 """Figures and tables of the papers: each is a file in `sweeps/PAPER/` that says what is run and what is drawn."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-from sslticket.config.recipe import Precision
+from sslticket.config.recipe import ImageIdentity, Precision, Recipe
 from sslticket.config.recipe_files import published_folder
 from sslticket.config.training import Clock, Span
 from sslticket.data.datasets.catalogue import get_dataset
@@ -312,38 +312,82 @@ def cells_left(cells: "Sequence[Cell]", rows: "pd.DataFrame") -> "list[Cell]":
     from sslticket.campaign.sweep import measurements_of
 
     known = dict(list(rows.groupby(["recipe", "search_seed"])))
+    found = rows["settings"].map(lambda own: own if isinstance(own, Mapping) else {})
+    told = {(own.get("folder"), own["images_hash"]) for own in found if own.get("images_hash")}
+    identities = [None, *(ImageIdentity(folder=folder, images_hash=images) for folder, images in told)]
+    settled: dict[tuple[str, bool], Recipe] = {}
+
+    def rows_of(cell: "Cell") -> "Iterator[pd.DataFrame]":
+        # A search records what its recipe leaves open: the precision of its device, lengths of its images, and which
+        # images these were.
+        for recipe in (cell.recipe, None):
+            if recipe is None:
+                key = cell.recipe.family, cell.trial
+                recipe = settled[key] = settled[key] if key in settled else _settled_recipe(cell)
+            for identity in identities:
+                identified = replace(recipe, data=replace(recipe.data, identity=identity))
+                for precision in (None, *get_args(Precision)):
+                    name = replace(identified, precision=precision).family
+                    if (name, cell.recipe.seed) in known:
+                        yield known[name, cell.recipe.seed]
 
     def has_rows(cell: "Cell") -> bool:
-        # A recipe that leaves the precision open is recorded with that of its device.
-        names = [replace(cell.recipe, precision=each).family for each in (None, *get_args(Precision))]
-        found = [known[name, cell.recipe.seed] for name in names if (name, cell.recipe.seed) in known]
-        search = cell.recipe.search
-        last = int(getattr(search, "levels", 0) or getattr(search, "rounds", 1))
         return any(
-            set(range(1, last + 1)) <= set(own.loc[own["kind"] == "level", "level"])
-            and all(_is_measured(own, each, last, cell.recipe.seed) for each in measurements_of([cell]))
-            for own in found
+            set(range(1, cell.last_level + 1)) <= set(own.loc[own["kind"] == "level", "level"])
+            and all(_is_measured(own, each, cell.last_level, cell.recipe) for each in measurements_of([cell]))
+            for own in rows_of(cell)
         )
 
     return [cell for cell in cells if not has_rows(cell)]
 
 
-def _is_measured(rows: "pd.DataFrame", measured: "Evaluate | Analyse", last: int, seed: int) -> bool:
-    """Whether a search's rows have all of an evaluation or an analysis, controls of the dense network aside."""
-    from sslticket.campaign.worker import parse_levels  # torch
+def _settled_recipe(cell: "Cell") -> Recipe:
+    """The recipe of a cell with lengths that are held, and W_k within a trial, by the numbers of the catalogue."""
+    from sslticket.config.runtime import RuntimeConfig
+    from sslticket.search.estimate import SearchWork  # torch
 
-    rows = rows[rows["kind"] == getattr(measured, "analysis", "score")]
-    if measured.heads is not None:
-        rows = rows[rows["head"].isin(measured.heads) | rows["head"].isna()]
-    levels = {level for level in range(last + 1) if parse_levels(measured.levels).includes(level)}
-    seeds = () if measured.seeds is None else (seed,) if measured.seeds == "search" else measured.seeds
-    for protocol in measured.protocols:
+    try:
+        runtime, trial, given = RuntimeConfig(), cell.trial, cell.rewind_given
+        return SearchWork.of_recipe(cell.recipe, runtime, trial=trial, rewind_given=given).recipe
+    except BadInput:  # of so many images nobody knows, or they are not here
+        return cell.recipe
+
+
+def _is_measured(rows: "pd.DataFrame", measured: "Evaluate | Analyse", last: int, recipe: Recipe) -> bool:
+    """Whether a search's rows have all of an evaluation or an analysis, controls of the dense network aside.
+
+    Where no heads are asked for, which are trained depends on what is measured beside: one of them is enough.
+    """
+    from sslticket.analysis.base import TicketAnalysis
+    from sslticket.campaign.sweep import Evaluate
+    from sslticket.campaign.worker import levels_of, make_analysis  # torch
+    from sslticket.evaluation.protocols import resolve_protocol
+
+    analysis = None if isinstance(measured, Evaluate) else make_analysis(measured)
+    rows = rows[rows["kind"] == ("score" if analysis is None else analysis.kind)]
+    levels = {level for level in range(last + 1) if levels_of(measured).includes(level)}
+    if isinstance(analysis, TicketAnalysis):
+        each = type(analysis).rows is TicketAnalysis.rows  # else its rows are not of one ticket each
+        return levels <= set(rows["level"]) if each else not rows.empty
+    for name in measured.protocols:
+        protocol = resolve_protocol(name, recipe.to_dict())
+        settings = protocol.hash_for(recipe.model)
+        own = rows[(rows["protocol"] == protocol.name) & (rows["protocol_hash"].fillna(settings) == settings)]
+        own = own[own["start"].fillna("0") == protocol.start]
+        if isinstance(measured, Evaluate) and measured.curve is not None:
+            own = own[own["curve_every"] == measured.curve]
+        if measured.part is not None:
+            own = own[own["target"].str.endswith(f"[{measured.part}]", na=False)]
+        seeds = (recipe.seed,) if measured.seeds == "search" else measured.seeds or protocol.seeds
         for control in ("ticket", *measured.controls):
-            own = rows[(rows["protocol"] == protocol) & (rows["control"].fillna("ticket") == control)]
             wanted = levels if control == "ticket" else levels - {0}
-            if own.empty or not all(wanted <= set(own.loc[own["seed"] == each, "level"]) for each in seeds):
-                return False
-    return True
+            for head in measured.heads or (None,):
+                some = own[own["control"].fillna("ticket") == control]
+                # Controls whose weights are drawn anew have a new head, whichever is asked for.
+                some = some if head is None or control != "ticket" else some[some["head"].fillna(head) == head]
+                if not all(wanted <= set(some.loc[some["seed"] == seed, "level"]) for seed in seeds):
+                    return False
+    return bool(levels)
 
 
 def planned_rows(cells: "Sequence[Cell]") -> "pd.DataFrame":

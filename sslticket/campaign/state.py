@@ -15,7 +15,6 @@ Every file is renamed into place whole.
 import hashlib
 import itertools
 import os
-import re
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -224,8 +223,11 @@ class CampaignFolder:
         run, samples = found.get("run"), found.get("samples")
         if not isinstance(run, str) or not isinstance(samples, list) or not samples:
             return None, (), False
-        last = self.out / run / "tickets" / f"level-{len(samples) - 1:02d}.safetensors"
-        return self.out / run, tuple(samples), bool(found.get("done")) and last.exists()
+        tickets = self.out / run / "tickets"
+        done = bool(found.get("done")) and {f"level-{level:02d}.safetensors" for level in range(len(samples))} <= (
+            {path.name for path in tickets.glob("level-*.safetensors")}
+        )
+        return self.out / run, tuple(samples), done
 
     def failures(self) -> list[Failure]:
         """What failed or diverged and has no result since."""
@@ -344,6 +346,11 @@ class CampaignFolder:
     def write_queue(self, rows: int, left: int, samples: int) -> None:
         """Writes how many rows were asked for of the tickets that there are, and what is left of them."""
         write_json(self.path / "queue.json", {"rows": rows, "left": left, "samples": samples})
+
+    def count_done(self, rows: int, samples: int) -> None:
+        """Takes rows that were written since from what is left, and their images."""
+        known, left, images = self.queue
+        self.write_queue(known, max(0, left - rows), max(0, images - samples))
 
     @property
     def queue(self) -> tuple[int, int, int]:
@@ -485,8 +492,9 @@ _STATES = ("done", "running", "waiting", "failed", "diverged")
 
 def _runs_at_work(workers: Sequence[WorkerState], cells: Sequence[CellState], out: Path) -> set[Path | None]:
     by_key = {cell.key: cell.run for cell in cells}
-    files = {Path(file) for worker in workers for file in worker.files}
-    runs = {out / re.sub(r"/.*", "", str(file.relative_to(out))) for file in files if file.is_relative_to(out)}
+    files = {Path(file).absolute() for worker in workers for file in worker.files}
+    here = out.absolute()  # as workers name it, whatever way a person does
+    runs = {out / file.relative_to(here).parts[0] for file in files if file != here and file.is_relative_to(here)}
     return {by_key.get(worker.piece) for worker in workers} | runs
 
 

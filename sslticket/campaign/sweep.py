@@ -94,7 +94,7 @@ class Evaluate:
     curve: str | None = None
 
     def __post_init__(self) -> None:
-        _make_tuples(self, "protocols", "controls", "seeds", "heads")
+        _check_measured(self)
 
     def describe(self) -> str:
         """What is done, for people."""
@@ -127,12 +127,57 @@ class Analyse:
     part: str | None = None
 
     def __post_init__(self) -> None:
-        _make_tuples(self, "protocols", "controls", "seeds", "heads")
+        _check_measured(self)
+        _check_settings(self, "settings", self.settings)
 
     def describe(self) -> str:
         """What is done, for people."""
         settings = "".join(f", {_flag_name(name)} {_shown(value)}" for name, value in self.settings.items())
         return f"analyse {self.analysis}{settings} {_describe(self)}"
+
+
+def _check_measured(measured: "Evaluate | Analyse") -> None:
+    """Makes tuples of its lists, and refuses what would only be found out when the searches have ended."""
+    kind = type(measured).__name__
+    _make_tuples(measured, "protocols", "controls", "seeds", "heads")
+    if isinstance(measured.levels, int):
+        object.__setattr__(measured, "levels", str(measured.levels))
+    named: tuple[tuple[str, Sequence[Any] | None, str], ...] = (
+        ("protocols", measured.protocols, 'protocols=["own"]'),
+        ("controls", measured.controls, 'controls=["random"]'),
+        ("heads", measured.heads, 'heads=["own", "new"], or leave it out'),
+    )
+    for name, given, fix in named:
+        known = ("own", "new") if name == "heads" else given or ()
+        if given is not None and not all(isinstance(each, str) and each in known for each in given):
+            raise BadInput(f"{name} of {kind}(...) must be names, got {_listed(given)}; give {fix}")
+        if given is not None and not given and name != "controls":
+            raise BadInput(f"{name} of {kind}(...) must be at least one, got none; give {fix}")
+    if measured.seeds not in (None, "search") and not _are_seeds(measured.seeds):
+        raise BadInput(
+            f'seeds of {kind}(...) must be whole numbers from 0 on or "search", got {_listed(measured.seeds)}; give '
+            "seeds=[0, 1]"
+        )
+    for name, value, fix in (("levels", measured.levels, '"0 2 4-6"'), ("part", measured.part, '"80 classes"')):
+        if value is not None and not (isinstance(value, str) and value.split()):
+            raise BadInput(f"{name} of {kind}(...) must be text, got {value!r}; give {fix}, or leave it out")
+
+
+def _are_seeds(seeds: object) -> bool:
+    return isinstance(seeds, tuple) and bool(seeds) and all(type(seed) is int and seed >= 0 for seed in seeds)
+
+
+def _listed(values: Any) -> str:
+    """Values as a person wrote them: one that stands alone is no list."""
+    return repr(values[0]) if len(values) == 1 else str(list(values))
+
+
+def _check_settings(owner: object, name: str, values: object) -> None:
+    if not isinstance(values, Mapping) or not all(isinstance(each, str) for each in values):
+        kind = type(owner).__name__.strip("_")
+        raise BadInput(
+            f'{name} of {kind}(...) must be settings by their names, got {values!r}; give {{"length": "400it"}}'
+        )
 
 
 def _describe(measured: Evaluate | Analyse) -> str:
@@ -178,8 +223,16 @@ class Sweep:
         _make_tuples(self, "recipes", "points", "seeds", "evaluate", "analyse")
         if not self.recipes:
             raise BadInput('recipes of a sweep must be at least one, got none; give recipes=["supervised_digits"]')
-        if not self.seeds or not all(type(seed) is int for seed in self.seeds):
-            raise BadInput(f"seeds of a sweep must be whole numbers, got {list(self.seeds)}; give seeds=[0, 1]")
+        if wrong := [each for each in self.recipes if not isinstance(each, (str, Recipe))]:
+            raise BadInput(f"recipes of a sweep must be names or recipes, got {wrong[0]!r}; give a published name")
+        if not _are_seeds(self.seeds):
+            raise BadInput(
+                f"seeds of a sweep must be whole numbers from 0 on, got {list(self.seeds)}; give seeds=[0, 1]"
+            )
+        _check_settings(self, "settings", self.settings)
+        _check_settings(self, "grid", self.grid)
+        for point in self.points:
+            _check_settings(self, "points", point)
         for name, values in self.grid.items():
             if isinstance(values, str) or not isinstance(values, Iterable) or not list(values):
                 raise BadInput(f"{name} in the grid must be a list of values, got {values!r}; give [0.1, 1.0]")
@@ -211,6 +264,11 @@ class Cell:
     trial: bool = False
     rewind_given: bool = False
     weights: str = RANDOM_INIT
+
+    @property
+    def last_level(self) -> int:
+        """Number of its search's last level or round."""
+        return int(getattr(self.recipe.search, "levels", 0) or getattr(self.recipe.search, "rounds", 1))
 
     @cached_property
     def key(self) -> str:

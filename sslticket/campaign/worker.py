@@ -55,6 +55,7 @@ from sslticket.search.plan import plan_search
 from sslticket.search.run_search import run_search
 from sslticket.storage.files import read_json, write_json
 from sslticket.storage.leases import InHand, hold_leases, remove_abandoned
+from sslticket.ticket import run_folder_of
 from sslticket.training.engine import Engine
 from sslticket.training.progress import Progress
 from sslticket.training.trackers import TrackerSet
@@ -79,6 +80,16 @@ def parse_levels(text: str | None, default: Levels = DEFAULT_LEVELS) -> Levels:
     return Levels(tuple(flags.parse_numbers(str(text).split(), "levels")))
 
 
+def levels_of(measured: Evaluate | Analyse) -> Levels:
+    """The levels of which an evaluation or an analysis is made; where it names none, the usual ones of its kind."""
+    if isinstance(measured, Evaluate):
+        return parse_levels(measured.levels)
+    analysis = make_analysis(measured)
+    if not isinstance(analysis, EndpointAnalysis):
+        return parse_levels(measured.levels, ALL_LEVELS)
+    return parse_levels(measured.levels, parse_levels(analysis.default_levels or None))
+
+
 def make_analysis(analyse: Analyse) -> Analysis:
     """The analysis that a sweep names, with its settings.
 
@@ -96,15 +107,20 @@ def check_cells(cells: Sequence[Cell]) -> None:
     """Checks what can be told of a campaign before any image is opened.
 
     Raises:
-        BadInput: If a protocol, a control or an analysis is unknown, or a protocol is not for a cell's network.
+        BadInput: If a protocol, a control or an analysis is unknown, a protocol is not for a cell's network, or a cell
+            has none of the levels that are measured of it.
     """
     for measured in measurements_of(cells):
-        parse_levels(measured.levels)
-        if isinstance(measured, Analyse):
-            make_analysis(measured)
+        levels_of(measured)
         for name in measured.controls:
             get_control(name)
     for cell in cells:
+        for measured in measurements_of([cell]):
+            if not any(levels_of(measured).includes(level) for level in range(cell.last_level + 1)):
+                raise BadInput(
+                    f"{cell.name}: levels of {type(measured).__name__}(...) must have one of 0 to {cell.last_level}, "
+                    f'got {measured.levels}; give levels="all"'
+                )
         for name in dict.fromkeys(name for each in measurements_of([cell]) for name in each.protocols):
             try:
                 protocol = resolve_protocol(name, cell.recipe.to_dict())
@@ -361,6 +377,8 @@ class _Worker:
                     self._say(what, job.key, job.files)
                     done = self._attempt(partial(queue.attempt, job), what, files=job.files)
                     worked = worked or done is not None
+                    if done is not None and self.main:
+                        self.folder.count_done(len(done), job.samples)
                     if done is not None and self._search_all():
                         return True, True  # other tickets are there now
         if self.engine.broadcast(not self._pending()):
@@ -443,11 +461,7 @@ class _Worker:
         """The tickets of a finished search of which an evaluation or analysis can be made; none where it cannot."""
         if (cell.key, number) in self.refused:
             return []
-        default = DEFAULT_LEVELS
-        if isinstance(measured, Analyse):
-            text = getattr(make_analysis(measured), "default_levels", "")
-            default = parse_levels(text) if text else DEFAULT_LEVELS
-        levels = parse_levels(measured.levels, default)
+        levels = levels_of(measured)
         paths = [path for level, path in enumerate(tickets) if levels.includes(level)]
         if (cell.key, number) not in self.accepted:
             what = f"{cell.name}, {measured.describe()}"
@@ -488,7 +502,7 @@ class _Worker:
             analysis = make_analysis(measured) if isinstance(measured, Analyse) else None
             if not isinstance(measured, Analyse) or not isinstance(analysis, TicketAnalysis):
                 continue
-            levels = parse_levels(measured.levels, ALL_LEVELS)
+            levels = levels_of(measured)
             cells = [cell for cell in self.cells if measured in cell.analyse and cell.key in self.settled]
             tickets = [enumerate(self._levels(cell)) for cell in cells]
             paths = [path for each in tickets for level, path in each if levels.includes(level)]
@@ -498,10 +512,19 @@ class _Worker:
                 "tickets": [str(path.relative_to(self.folder.out)) for path in paths],
             }
             with hold_leases([marker]) as held:
-                if paths and held and not (marker.exists() and read_json(marker) == content):
+                if paths and held and not self._is_analysed(marker, content):
                     self._say(measured.describe(), str(marker), [marker])
                     if self._attempt(partial(_do_analysis, analysis, paths), measured.describe()) is not None:
-                        write_json(marker, content)
+                        folders = dict.fromkeys(run_folder_of(path) / "rows" for path in paths)
+                        files = [file for each in folders for file in sorted(each.glob(f"*.{analysis.kind}.*jsonl"))]
+                        rows = [str(file.relative_to(self.folder.out)) for file in files]
+                        write_json(marker, {**content, "rows": rows})
+
+    def _is_analysed(self, marker: Path, content: dict[str, Any]) -> bool:
+        """Whether an analysis was done of the same tickets, and its rows are still there."""
+        known = read_json(marker) if marker.exists() else {}
+        rows = known.pop("rows", None)
+        return known == content and rows is not None and all((self.folder.out / row).exists() for row in rows)
 
 
 def _do_analysis(analysis: TicketAnalysis, paths: Sequence[Path]) -> int:

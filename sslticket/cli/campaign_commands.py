@@ -216,16 +216,18 @@ def _be_worker(
 
 def _end(given: argparse.Namespace, folder: CampaignFolder, finish: Callable[[Path], None] | None) -> None:
     """Draw the report, list what failed, and leave with what the campaign has come to."""
+    undrawn = False
     try:
         if finish is None:
             write_report(folder.out, given.rows, flags.override_fields(RuntimeConfig(), vars(given)).trackers)
         else:
             finish(folder.out)
-    except BadInput as error:  # nothing to draw, where every search failed
-        print(f"note: {error}")
+    except BadInput as error:
+        undrawn = any(folder.out.glob("*/rows/*.jsonl"))  # else there is nothing to draw: every search failed
+        print(f"error: {error}" if undrawn else f"note: {error}", file=sys.stderr if undrawn else sys.stdout)
     print(escape_lines("\n".join(campaign_lines(folder.out))), flush=True)
     cells = [cell for cell in folder.cell_states() if cell.state != "done"]
-    if cells or any(each.is_final for each in folder.failures()):
+    if undrawn or cells or any(each.is_final for each in folder.failures()):
         raise SystemExit(2)
 
 

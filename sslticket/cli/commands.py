@@ -39,6 +39,7 @@ _OTHER_OUTPUT = {
     "sweep": "another folder with --out",
     "reproduce": "another folder with --out",
     "rescore": "another folder with --out",
+    **dict.fromkeys(("evaluate", "analyse"), "a copy of the run's folder where you can write"),
 }
 """Where else a command can write; what the others write lies in the folders of their runs."""
 

@@ -450,6 +450,10 @@ def _number(text: str) -> float:
     return number
 
 
+_MOST_NUMBERS = 10_000
+"""Of a range; more were never meant."""
+
+
 def parse_numbers(words: Sequence[str], flag: str) -> list[int]:
     """Numbers and ranges: "0 2 4-6" is 0, 2, 4, 5, 6.
 
@@ -462,6 +466,8 @@ def parse_numbers(words: Sequence[str], flag: str) -> list[int]:
         if not first.isdigit() or (dash and not last.isdigit()):
             raise BadInput(f"{flag} must be numbers or ranges, got {word!r}; write it like 0 1 2 or 0-5")
         some = range(int(first), int(last or first) + 1)
+        if len(some) > _MOST_NUMBERS:
+            raise BadInput(f"{flag} must be at most {_MOST_NUMBERS:,} numbers, got {word!r}; give a shorter range")
         if not some:
             raise BadInput(f"{flag} must be a range that rises, got {word!r}; write it like {last}-{first}")
         found += some

@@ -21,7 +21,7 @@ from sslticket.registry import load_recorded_parts
 from sslticket.results.throughput import Workload, multiply_adds_of, training_multiply_adds
 from sslticket.seeds import derive_seed
 from sslticket.storage.files import read_json
-from sslticket.ticket import Ticket, run_folder_of
+from sslticket.ticket import INITIAL_TICKET, Ticket, run_folder_of
 from sslticket.training.optim import layer_scales
 
 _SOME_IMAGES = 50_000  # of a set of which nobody says how many: lengths in epochs keep their ratios
@@ -394,6 +394,8 @@ def find_ticket_files(locations: Sequence[Path], levels: Levels = ALL_LEVELS) ->
         if not location.exists():
             raise BadInput(f"there is nothing at {location}; give ticket files or folders of runs")
         lone = location if location.is_file() else location / hub.TICKET_FILE
+        if location.is_file():
+            _check_is_ticket(location)
         here = [lone] if lone.is_file() else sorted(location.glob("**/tickets/*.safetensors"))
         if not here:
             raise BadInput(f"{location} holds no tickets; give a run's folder, such as runs/<key>, or a ticket file")
@@ -402,6 +404,16 @@ def find_ticket_files(locations: Sequence[Path], levels: Levels = ALL_LEVELS) ->
         chosen = " ".join(map(str, levels.chosen or ()))
         raise BadInput(f"no ticket has one of the levels {chosen}; give other --levels")
     return list(dict.fromkeys(found))
+
+
+def _check_is_ticket(path: Path) -> None:
+    if path.suffix != ".safetensors":
+        raise BadInput(f"{path} is no ticket; give .safetensors files, or folders of runs such as {path.parent}")
+    if path.name == INITIAL_TICKET:  # as a ticket of level 0 it would be one with those of W_k
+        raise BadInput(
+            f"{path} is W_0 and none of the tickets, which are rewound to W_k; give --controls reset, which is each "
+            "ticket's mask with these weights"
+        )
 
 
 def make_tasks(

@@ -3,6 +3,7 @@
 import math
 import re
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from sslticket.campaign.figure import SCALES, Figure, cells_left, figures, find_figure, planned_rows
 from sslticket.campaign.panels import Near, Published
 from sslticket.campaign.published_numbers import choose_numbers
-from sslticket.campaign.sweep import Cell, expand, measurements_of
+from sslticket.campaign.sweep import Cell, expand, load_sweeps, measurements_of
 from sslticket.campaign.worker import check_cells
 from sslticket.cli import reproduce_command
 from sslticket.cli.commands import run_command
@@ -237,6 +238,28 @@ def test_committed_rows_take_the_place_of_searches() -> None:
     fewer = rows[~((rows["kind"] == "stability") & (rows["control"] == "local") & (rows["search_seed"] == 1))]
     assert {cell.recipe.seed for cell in cells_left(cells, fewer)} == {1}
     assert len(cells_left(cells, fewer)) == 5
+
+
+@pytest.mark.parametrize("name", ["natural_zeros", "transfer"])
+def test_rows_of_a_sweep_are_known_whatever_its_recipes_leave_open(name: str) -> None:
+    """Lengths of a trial and of the images, the precision, which images a part is, a protocol's own name and seeds."""
+    cells = expand(load_sweeps(ROOT / "sweeps" / "findings" / f"{name}.py"))
+    assert any(cell.trial for cell in cells) == (name == "natural_zeros")
+    assert any(cell.recipe.data.part for cell in cells) == (name == "transfer")
+    rows = read_rows([ROOT / "docs" / "findings" / f"{name}.parquet"])
+    assert cells_left(cells, rows) == []
+    cell = next(cell for cell in cells if cell.evaluate)
+    own = cell.evaluate[0]
+    for more in (
+        {"seeds": None, "protocols": ["cifar10-sgd"]},  # its own six
+        {"seeds": [0, 99]},
+        {"heads": ["own", "new"]},
+        {"curve": "50it"},
+        {"part": "2 classes"},
+        {"controls": ["reset"]},
+    ):
+        wanted = [replace(cell, evaluate=(replace(own, **more),))]
+        assert wanted == cells_left(wanted, rows), more
 
 
 def test_data_that_is_not_there_is_named_before_anything_is_written(

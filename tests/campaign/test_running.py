@@ -14,8 +14,9 @@ import pytest
 
 from sslticket import BadInput, RuntimeConfig, evaluate_tickets, find_tickets, read_rows, run_sweep
 from sslticket.campaign.local import launch_local, worker_command
-from sslticket.campaign.state import CampaignFolder, Failure, campaign_lines
-from sslticket.campaign.sweep import expand, load_sweeps
+from sslticket.campaign.state import CampaignFolder, Failure, WorkerState, campaign_lines
+from sslticket.campaign.state import _runs_at_work as runs_at_work
+from sslticket.campaign.sweep import Analyse, expand, load_sweeps
 from sslticket.campaign.worker import check_data
 from sslticket.cli.commands import run_command
 from sslticket.search.plan import plan_search
@@ -132,6 +133,62 @@ def test_all_of_the_first_seed_is_measured_before_the_next_one_is_searched(
     first = rows[(rows.kind == "score") & (rows.search_seed == 5)]
     assert len(first) > 0
     assert searched[1] + 1 < searched[2]  # rows of the first lie between
+
+
+def test_what_is_lost_of_a_campaign_is_made_again_by_the_same_call(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (sweep,) = load_sweeps(file)
+    some = replace(sweep, points=[{"subset": 0.5}], analyse=[Analyse(analysis="channels")])
+    counted: list[int] = []
+
+    def count(folder: CampaignFolder, rows: int, samples: int) -> None:
+        before = folder.queue
+        count_done(folder, rows, samples)
+        assert folder.queue == (before[0], before[1] - rows, before[2] - samples)
+        counted.append(rows)
+
+    count_done = CampaignFolder.count_done
+    monkeypatch.setattr(CampaignFolder, "count_done", count)
+    rows = run_sweep(some, out=tmp_path, progress=False)
+    assert sum(counted) == (rows.kind == "score").sum() == 4  # as they come, not when all are there
+    (ticket,) = tmp_path.glob("*/tickets/level-00.safetensors")
+    (channels,) = tmp_path.glob("*/rows/level-01.channels.jsonl")
+    (score,) = tmp_path.glob("*/rows/level-00.ticket.*.jsonl")
+    before = ticket.read_bytes()
+    for lost in (ticket, channels, score):
+        lost.unlink()
+        again = run_sweep(some, out=tmp_path, progress=False)
+        assert lost.exists(), lost
+        assert len(again) == len(rows)
+    assert ticket.read_bytes() == before
+
+
+def test_a_report_that_cannot_be_drawn_is_an_error_and_not_the_end(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = tmp_path / "one.toml"
+    one.write_text('recipes = ["supervised_digits"]\nsettings = { levels = 1, length = "4it" }\n')
+    words = ["sweep", str(one), "--out", str(tmp_path / "out")]
+    run_command(words)
+    row = next((tmp_path / "out").glob("*/rows/search.level-01.jsonl"))
+    row.write_text(row.read_text()[:300])
+    with pytest.raises(SystemExit) as end:
+        run_command(words)
+    assert end.value.code == 2
+    told = capsys.readouterr()
+    assert re.search(r"^error: .*search\.level-01\.jsonl, line 1 is damaged", told.err, re.MULTILINE)
+    assert "one: 1 searches, 1 done" in told.out
+
+
+def test_a_campaign_is_watched_by_whatever_way_its_folder_is_named(
+    file: Path, single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = next(single.glob("*/rows/*.jsonl")).parents[1]
+    worker = WorkerState(host="h", pid=1, files=(str(run / "rows" / "a.jsonl"),))
+    monkeypatch.chdir(single.parent)
+    for out in (single, Path(single.name)):
+        assert runs_at_work([worker], [], out) == {None, out / run.name}
 
 
 def test_a_search_that_a_person_is_at_is_waited_for_and_stops_no_other(

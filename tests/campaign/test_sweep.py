@@ -149,6 +149,7 @@ def test_recipes_beside_a_sweep_are_found(tmp_path: Path, monkeypatch: pytest.Mo
     assert expand(load_sweeps(tmp_path / "sweep.toml"))[0].name == "own, seed 0"
 
 
+ONE = 'recipes = ["supervised_digits"]\n'
 BAD = {
     "no recipe": ("recipes = []", r"recipes of a sweep must be at least one, got none"),
     "no sweep": ("", r"defines no sweep; it needs a line such as: recipes ="),
@@ -174,9 +175,35 @@ BAD = {
     "control": ('recipes = ["supervised_digits"]\n[[evaluate]]\ncontrols = ["randm"]', r"did you mean random"),
     "analysis": ('recipes = ["supervised_digits"]\n[[analyse]]\nanalysis = "overlp"', r"did you mean overlap"),
     "no analysis": ('recipes = ["supervised_digits"]\n[[analyse]]\nlevels = "0"', r"analyse must have analysis"),
-    "levels": ('recipes = ["supervised_digits"]\n[[evaluate]]\nlevels = "all 2"', r"levels must be numbers or ranges"),
+    "levels that none has": (
+        ONE + '[settings]\nlevels = 1\n[[evaluate]]\nlevels = "7"',
+        r"supervised_digits, seed 0: levels of Evaluate\(...\) must have one of 0 to 1, got 7; give levels=\"all\"",
+    ),
+    "no levels": (
+        ONE + '[[evaluate]]\nlevels = ""',
+        r"levels of Evaluate.* must be text, got",
+    ),
+    "head": (ONE + '[[evaluate]]\nheads = ["old"]', r"heads of .* must be names, got 'old'"),
+    "no seeds": (
+        ONE + "[[evaluate]]\nseeds = []",
+        r"seeds of .* whole numbers .*, got \[\]",
+    ),
+    "seeds": (ONE + '[[evaluate]]\nseeds = "0-5"', r"seeds of .*, got '0-5'; give seeds="),
+    "below 0": (ONE + "seeds = [-1]", r"seeds of a sweep must be .* from 0 on, got \[-1\]"),
+    "no protocol": (ONE + "[[evaluate]]\nprotocols = []", r"protocols of .* got none"),
+    "number": (
+        ONE + "[[evaluate]]\nprotocols = [3]",
+        r"protocols of .* must be names, got 3",
+    ),
+    "settings": (
+        ONE + '[[analyse]]\nanalysis = "overlap"\nsettings = 3',
+        r"settings of Analyse.* must be settings by their names, got 3",
+    ),
+    "points": (ONE + "points = [1]", r"points of Sweep.* must be settings .*, got 1"),
+    "grid": (ONE + "grid = 3", r"grid of Sweep.* must be settings .*, got 3"),
+    "levels": (ONE + '[[evaluate]]\nlevels = "all 2"', r"levels must be numbers or ranges"),
     "too many": (
-        f'recipes = ["supervised_digits"]\nseeds = {list(range(101))}\n[grid]\nlr = {[n / 10 for n in range(1, 101)]}',
+        ONE + f"seeds = {list(range(101))}\n[grid]\nlr = {[n / 10 for n in range(1, 101)]}",
         r"the sweep has 10,100 cells, which is more than 1,000; give --yes",
     ),
 }
@@ -202,6 +229,12 @@ BAD_PYTHON = {
         "there is no field 'level' of an analysis (Analyse); did you mean levels?"
     ),
     "Sweep(seeds=[1])": "sweep must have recipes, got seeds",
+    'Sweep(recipes=["supervised_digits", 3])': (
+        "recipes of a sweep must be names or recipes, got 3; give a published name"
+    ),
+    'Sweep(recipes=["supervised_digits"], settings={3: 4})': (
+        'settings of Sweep(...) must be settings by their names, got {3: 4}; give {"length": "400it"}'
+    ),
     "Sweep(recipes=[])": 'recipes of a sweep must be at least one, got none; give recipes=["supervised_digits"]',
     'Sweep(recipes=["supervised_digits"], grid={"subset": []})': (
         "subset in the grid must be a list of values, got []; give [0.1, 1.0]"

@@ -101,6 +101,12 @@ def test_inspect_tells_everything_about_a_ticket(run: Path, capsys: pytest.Captu
         (["evaluate", "{run}", "--protocol", "digit"], "unknown protocol 'digit'; did you mean digits-demo"),
         (["evaluate", "{run}", "--protocol", "digits-demo", "--controls", "rndom"], "did you mean random"),
         (["evaluate", "{run}", "--protocol", "digits-demo", "--seeds", "a-b"], "write it like 0 1 2 or 0-5"),
+        (["evaluate", "{run}", "--protocol", "digits-demo", "--seeds", "0-99999999999"], "at most 10,000 numbers"),
+        (["evaluate", "{run}/recipe.json", "--protocol", "digits-demo"], "recipe.json is no ticket; give .safetensors"),
+        (
+            ["evaluate", "{run}/initial.safetensors", "--protocol", "digits-demo"],
+            "initial.safetensors is W_0 and none of the tickets, .* give --controls reset",
+        ),
         (["evaluate", "{run}", "--protocol", "digits-demo", "--seeds", "5-2"], "must be a range that rises, got '5-2'"),
         (["evaluate", "{run}", "--protocol", "digits-demo", "--probe", "9it"], "unknown flag '--probe'"),
         (["evaluate", "{run}"], "required: --protocol"),
