@@ -327,7 +327,7 @@ def _filled(text: str, parts: Mapping[str, Iterable[str]]) -> str:
     return text
 
 
-LOW_SHOT = {"CIFAR-10": "lowshot_cifar10"}
+LOW_SHOT = {"CIFAR-10": "lowshot_cifar10", "Tiny-ImageNet-80": "lowshot_tiny"}
 """The data sets of the low-shot law, and what their evidence is called."""
 
 
@@ -350,9 +350,11 @@ def _low_shot_results() -> Iterator[str]:
     ]
     yield f"Random tickets of this density and the dense network: {', '.join(plain)}."
     yield ""
+    links = [f"[{title}](docs/findings.md#{name})" for title, name in LOW_SHOT.items()]
+    yield f"| the paper's statement | {' | '.join(links)} |"
+    yield "| --- |" + " --- |" * len(LOW_SHOT)
     for each in zip(*(_content(name).verdicts for name in LOW_SHOT.values()), strict=True):
-        told = " ".join(f"{title}: {_verdict(own)}." for title, own in zip(LOW_SHOT, each, strict=True))
-        yield f"- {each[0].finding.text} {told}"
+        yield f"| {each[0].finding.text} | {' | '.join(map(_verdict, each))} |"
 
 
 def _objectives_results() -> Iterator[str]:
@@ -403,8 +405,7 @@ def _places(name: str) -> dict[str, Panel]:
 
 
 def _verdict(told: Verdict) -> str:
-    p = "" if pd.isna(told.p) else f"; p = {told.p:.2g}"
-    return f"**{told.verdict}**, {told.numbers}{p}"
+    return told.verdict + ("" if pd.isna(told.p) else f", p = {told.p:.2g}")
 
 
 def _mean(name: str, panel: str, label: str, x: float) -> str:
