@@ -332,6 +332,20 @@ def test_series_of_the_same_trainings_could_not_have_differed() -> None:
     assert "the same trainings" in verdict.why
 
 
+def test_rows_of_searches_are_of_different_trainings() -> None:
+    told = {"supervised": [0.8, 0.81, 0.79, 0.82, 0.8, 0.83], "rotnet": [0.7, 0.71, 0.72, 0.69, 0.7, 0.73]}
+    levels = [
+        row(kind="level", control=None, probe={}, bad_images=0, search_samples=1, level=1, density=0.25,
+            objective=objective, search_seed=seed, metrics={"top1": top1})
+        for objective, own in told.items()
+        for seed, top1 in enumerate(own)
+    ]  # fmt: skip
+    series = {name: {"objective": SERIES[name]["objective"]} for name in ("labels", "RotNet")}
+    panel = Panel(title="accuracy", rows="level", y="metrics.top1", series=series)
+    [verdict] = judge(panel, frame(levels), Ordering(series=("labels", "RotNet")))
+    assert (verdict.verdict, verdict.p) == ("borne out", pytest.approx(2 / 924))
+
+
 def test_a_check_of_what_is_not_in_the_figure_is_refused() -> None:
     with pytest.raises(BadInput, match="unknown panel 'speed'"):
         judge(PANEL, rows(), Ordering(panel="speed", series=("labels", "random")))
