@@ -365,6 +365,8 @@ def _is_measured(rows: "pd.DataFrame", measured: "Evaluate | Analyse", last: int
 
     analysis = None if isinstance(measured, Evaluate) else make_analysis(measured)
     rows = rows[rows["kind"] == ("score" if analysis is None else analysis.kind)]
+    # Columns of which no row tells anything are of numbers.
+    rows = rows.astype(dict.fromkeys(("protocol_hash", "start", "control", "head"), object))
     levels = {level for level in range(last + 1) if levels_of(measured).includes(level)}
     if isinstance(analysis, TicketAnalysis):
         each = type(analysis).rows is TicketAnalysis.rows  # else its rows are not of one ticket each
@@ -377,7 +379,7 @@ def _is_measured(rows: "pd.DataFrame", measured: "Evaluate | Analyse", last: int
         if isinstance(measured, Evaluate) and measured.curve is not None:
             own = own[own["curve_every"] == measured.curve]
         if measured.part is not None:
-            own = own[own["target"].str.endswith(f"[{measured.part}]", na=False)]
+            own = own[[str(target).endswith(f"[{measured.part}]") for target in own["target"]]]
         seeds = (recipe.seed,) if measured.seeds == "search" else measured.seeds or protocol.seeds
         for control in ("ticket", *measured.controls):
             wanted = levels if control == "ticket" else levels - {0}

@@ -319,7 +319,8 @@ def _by_unit(long: pd.DataFrame, label: str, title: str) -> pd.DataFrame:
     """Means of each search, or draw of a control, over its evaluation seeds."""
     if long.empty:
         return pd.DataFrame(columns=VALUE_COLUMNS).astype({"x": float, "y": float})
-    control = long["control"].fillna("ticket").astype(str)  # rows of a search are of its tickets
+    # Rows of a search, which have no control, are of its tickets.
+    control = long["control"].map(lambda own: "ticket" if pd.isna(own) else str(own))
     ticket = long["run"].astype(str) + " " + long["level"].astype(str) + " " + control
     grouped = long.assign(ticket=ticket).groupby(["series", "x", "unit"], sort=True)
     found = grouped.agg(
