@@ -320,10 +320,10 @@ def cells_left(cells: "Sequence[Cell]", rows: "pd.DataFrame") -> "list[Cell]":
     def rows_of(cell: "Cell") -> "Iterator[pd.DataFrame]":
         # A search records what its recipe leaves open: the precision of its device, lengths of its images, and which
         # images these were.
-        for recipe in (cell.recipe, None):
-            if recipe is None:
-                key = cell.recipe.family, cell.trial
-                recipe = settled[key] = settled[key] if key in settled else _settled_recipe(cell)
+        key = cell.recipe.family, cell.trial
+        if key not in settled:
+            settled[key] = _settled_recipe(cell)
+        for recipe in (cell.recipe, settled[key]):
             for identity in identities:
                 identified = replace(recipe, data=replace(recipe.data, identity=identity))
                 for precision in (None, *get_args(Precision)):

@@ -251,7 +251,7 @@ def test_a_gap_has_a_trend_by_the_searches_for_which_controls_were_drawn() -> No
 
 
 def test_a_gap_beyond_its_bounds_needs_no_more_searches_than_one_within() -> None:
-    """Eleven statements: the least p of six against six, 2/924, stays below 5% after Holm's correction."""
+    """Thirteen statements: the least p of six against six, 2/924, stays below 5% after Holm's correction."""
     far = Gap(series=("labels", "RotNet"), low=-0.01, high=0.01)
     worse = {x: [each - 0.06 for each in own] for x, own in LABELS.items() if x < 1}
     verdicts = judge(PANEL, rows(rotnet=worse), *[far] * 13)
