@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from lightly.loss import NTXentLoss
 from torch import Tensor, nn
-from torch import distributed as dist
 
 from sslticket.config.recipe import Data
 from sslticket.data.augment import Blur, Jitter, View
@@ -24,6 +23,7 @@ from sslticket.pruning import pruned_model
 from sslticket.pruning.mask import Mask
 from sslticket.pruning.prunable import prunable_weights
 from sslticket.training.network import MaskedNetwork
+from tests.gloo import run_in_processes
 
 BOTH = [SimCLR(dim=6), MoCoV2(dim=6, queue=10, momentum=0.9)]
 IDS = ["simclr", "mocov2"]
@@ -235,8 +235,6 @@ def without_batch_norm(objective: Objective) -> MaskedNetwork:
 
 
 def process(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     for name, objective in zip(IDS, BOTH, strict=True):
         net = without_batch_norm(objective)
         seen: list[Tensor] = []
@@ -246,11 +244,10 @@ def process(rank: int, folder: str) -> None:
         torch.manual_seed(rank)
         wrapped = nn.parallel.DistributedDataParallel(net)
         torch.save((two_steps(net, slice(4 * rank, 4 * rank + 4), wrapped), seen), f"{folder}/{name}-{rank}")
-    dist.destroy_process_group()
 
 
 def test_two_processes_learn_what_one_learns_from_the_joined_batch(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(process, (str(tmp_path),), nprocs=2)
+    run_in_processes(process, tmp_path)
     for name, objective in zip(IDS, BOTH, strict=True):
         net = without_batch_norm(objective)
         start = {key: value.clone() for key, value in net.state_dict().items()}

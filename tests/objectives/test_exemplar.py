@@ -11,7 +11,6 @@ from pytorch_metric_learning.miners import BatchHardMiner
 from pytorch_metric_learning.reducers import DoNothingReducer, MeanReducer
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch.multiprocessing import spawn
 
 from sslticket.data.augment import HSVNoise, Rotate, View
 from sslticket.data.loader import Batch
@@ -21,6 +20,7 @@ from sslticket.objectives.base import Objective
 from sslticket.objectives.exemplar import Exemplar
 from sslticket.objectives.s4l import S4LExemplar, S4LRotation
 from sslticket.training.network import MaskedNetwork
+from tests.gloo import run_in_processes
 
 ALL, HARD = Exemplar(), Exemplar(mining="hard")
 # Two views each of four images; two of them are the same row, which a set smaller than a batch shows twice.
@@ -216,18 +216,15 @@ def gradients(objective: Objective, part: slice) -> Tensor:
 
 
 def one_of_two(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     for number, objective in enumerate(OBJECTIVES):
         mean = gradients(objective, slice(4 * rank, 4 * rank + 4)) / 2
         dist.all_reduce(mean)  # as distributed training averages gradients
         if rank == 0:
             torch.save(mean, f"{folder}/{number}.pt")
-    dist.destroy_process_group()
 
 
 def test_two_processes_have_the_gradient_of_one_with_the_joined_batch(tmp_path: Path) -> None:
-    spawn(one_of_two, args=(str(tmp_path),), nprocs=2)
+    run_in_processes(one_of_two, tmp_path)
     for number, objective in enumerate(OBJECTIVES):
         expected = gradients(objective, slice(None))
         assert expected.abs().max() > 1e-4

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch import distributed as dist
 
 from sslticket.objectives.barlowtwins import BarlowTwins
 from sslticket.objectives.base import Objective
 from sslticket.objectives.vicreg import VICReg
 from sslticket.training.network import MaskedNetwork
+from tests.gloo import run_in_processes
 from tests.objectives import patch_networks
 from tests.objectives.multicrop import BOTH, build, sgd, train
 from tests.objectives.patch_networks import SMALL_IBOT, SMALL_MAE, SMALL_V2
@@ -40,19 +40,16 @@ def four_steps(net: MaskedNetwork, rows: slice = slice(None), wrapped: nn.Module
 
 
 def process(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     for objective in [*GATHERING, *PATCHES]:
         net = start(objective)
         wrapped = nn.parallel.DistributedDataParallel(net)
         losses = four_steps(net, slice(4 * rank, 4 * rank + 4), wrapped)
         torch.save((losses, net.state_dict()), f"{folder}/{objective.name}-{rank}")
-    dist.destroy_process_group()
 
 
 def test_two_processes_learn_what_one_learns_from_the_joined_batch(tmp_path: Path) -> None:
     """In the first three of four steps the last layers are frozen, which distributed training must survive."""
-    torch.multiprocessing.spawn(process, (str(tmp_path),), nprocs=2)
+    run_in_processes(process, tmp_path)
     for objective in [*GATHERING, *PATCHES]:
         net = start(objective)
         drawn = copy.deepcopy(net.state_dict())

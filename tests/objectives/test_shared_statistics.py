@@ -3,7 +3,6 @@
 The kernels exist on GPUs alone; here their definitions stand in for them, in two processes.
 """
 
-import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sslticket.objectives import distributed
+from tests.gloo import run_in_processes
 
 PROCESSES, SHAPE = 2, (6, 5, 4, 3)
 
@@ -114,10 +114,6 @@ def both(rank: int) -> list[dict[str, Tensor]]:
 
 
 def process(rank: int, folder: str) -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"
-    torch.set_num_threads(1)
-    store = torch.distributed.FileStore(f"{folder}/store", PROCESSES)
-    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=PROCESSES)
     library = torch.library.Library("aten", "IMPL")
     for name, definition in {
         "batch_norm_stats": _stats,
@@ -128,12 +124,11 @@ def process(rank: int, folder: str) -> None:
     }.items():
         library.impl(name, definition, "CPU")
     torch.save(both(rank), f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_torchs_kernels_give_what_plain_arithmetic_gives(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(process, (str(tmp_path),), nprocs=PROCESSES)
+    run_in_processes(process, tmp_path, PROCESSES)
     for rank in range(PROCESSES):
         last, first, plain = torch.load(tmp_path / f"{rank}.pt")
         assert plain["num_batches_tracked"] == 1

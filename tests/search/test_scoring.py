@@ -1,6 +1,5 @@
 """Scores in a search: the net stays as it is, and the number of processes changes nothing."""
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +39,7 @@ from sslticket.search.scoring import Scorer
 from sslticket.training.engine import Engine
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.progress import Progress
+from tests.gloo import run_in_processes
 from tests.runs import recipe
 
 CRITERIA = [Magnitude(), SNIP(), GraSP(logit_temperature=1.0), SynFlow(), Random(), ERK()]
@@ -195,17 +195,12 @@ def scores_of_all() -> Iterator[Scores]:
 
 
 def process(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    meeting = f"file://{folder}/meeting"
-    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
     torch.save(list(scores_of_all()), f"{folder}/{rank}")
-    torch.distributed.destroy_process_group()
 
 
 def test_two_processes_give_the_scores_of_one_and_agree_to_the_bit(tmp_path: Path) -> None:
     """VICReg's loss looks at both processes' images, as batch norm does, so second derivatives go to the other one."""
-    torch.multiprocessing.spawn(process, (str(tmp_path),), nprocs=2)  # type: ignore[attr-defined]
+    run_in_processes(process, tmp_path)
     first, second = (torch.load(tmp_path / str(rank)) for rank in range(2))
     for mine, theirs, alone in zip(first, second, scores_of_all(), strict=True):
         for name, expected in alone.items():

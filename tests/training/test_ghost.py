@@ -1,7 +1,6 @@
 """Ghost batches: what batch norm sees, and so what is learnt, is the same however a batch is shared and cut."""
 
 import copy
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +33,7 @@ from sslticket.training.engine import Engine
 from sslticket.training.network import MaskedNetwork, RunningStatistics, sync_buffers
 from sslticket.training.progress import Progress
 from tests import runs
+from tests.gloo import run_in_processes
 
 BATCH, STEPS, PROCESSES = 32, 5, 2
 FIT = TrainConfig(length=f"{STEPS}it", batch_size=BATCH, optimizer=SGD(lr=0.05))
@@ -324,22 +324,17 @@ def searched(name: str, out: Path) -> None:
 
 
 def process(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    meeting = f"file://{folder}/meeting"
-    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
     found = {name: looped(name, rank, PROCESSES) for name in LOOPS}
     torch.save(found, f"{folder}/{rank}.pt")
     for name in SEARCHES:
         searched(name, Path(folder, "two"))
-    torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes have left."""
     folder = tmp_path_factory.mktemp("ghost")
-    torch.multiprocessing.spawn(process, (str(folder),), nprocs=PROCESSES)  # type: ignore[attr-defined]
+    run_in_processes(process, folder, PROCESSES)
     return folder
 
 

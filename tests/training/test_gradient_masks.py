@@ -1,8 +1,6 @@
 """Masks that multiply gradients once a step: the networks are, bit for bit, those of masks in each forward pass."""
 
 import copy
-import os
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +26,7 @@ from sslticket.training.engine import Engine
 from sslticket.training.network import MaskedNetwork
 from sslticket.training.progress import Progress
 from sslticket.training.trial import Kernels, computing_with
+from tests.gloo import run_in_processes
 from tests.runs import recipe, search, tickets
 
 LENGTH, BATCH = 9, 16
@@ -246,10 +245,7 @@ def test_scores_under_a_mask_have_no_gradient_where_it_prunes() -> None:
     ].any()
 
 
-def _process(rank: int, port: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    launched = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in launched.items()} | {"MASTER_ADDR": "127.0.0.1"})
+def _process(rank: int, folder: str) -> None:
     fit = TrainConfig(length=f"{LENGTH}it", batch_size=BATCH, optimizer=SGD(lr=0.05), clip=0.5, ghost_batch=4)
     bench = Engine.create(RuntimeConfig(accumulate=2), "fp32")
     found = [pruned_model.read_state(trained(bench, fit, loader=Numbers(rank, 2)))]
@@ -258,15 +254,11 @@ def _process(rank: int, port: int, folder: str) -> None:
         found.append(pruned_model.read_state(trained(bench, fit, loader=Numbers(rank, 2))))
     found.append(pruned_model.read_state(trained(bench, fit, loader=Numbers(rank, 2), sparse=True)))
     torch.save(found, f"{folder}/{rank}")
-    torch.distributed.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_several_processes_learn_what_they_learn_with_masks_in_the_forward_pass(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_process, (port, str(tmp_path)), nprocs=2)
+    run_in_processes(_process, tmp_path)
     gradients, products, sparse = torch.load(tmp_path / "0")
     assert_same(gradients, products)
     assert_close(sparse, gradients)

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, multiprocessing, nn
-from torch import distributed as dist
+from torch import Tensor, nn
 
 from sslticket import models
 from sslticket.config.runtime import RuntimeConfig
@@ -29,6 +28,7 @@ from sslticket.training.loop import TrainingLoop
 from sslticket.training.network import MaskedNetwork, MaskLearning
 from sslticket.training.optim import build_network_optimizer
 from sslticket.training.progress import Progress
+from tests.gloo import run_in_processes
 
 BATCH, LENGTH, LAMBDA, FINAL, S0 = 8, 6, 1e-3, 50.0, 0.25  # s_0 the same number in float32
 soft = partial(SoftGate, initial=S0, final_temperature=FINAL, stairs=None, divided=False)
@@ -141,13 +141,10 @@ def test_parts_of_a_batch_share_a_mask_and_are_penalised_once(kind: str) -> None
 
 
 def one_of_two(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     for kind, learning in LEARNING.items():
         net = build(learning)
         steps(net, nn.parallel.DistributedDataParallel(net), slice(4 * rank, 4 * rank + 4))
         torch.save(state(net), f"{folder}/{kind}-{rank}")
-    dist.destroy_process_group()
 
 
 def steps(net: MaskedNetwork, wrapped: nn.Module, rows: slice) -> None:
@@ -163,7 +160,7 @@ def steps(net: MaskedNetwork, wrapped: nn.Module, rows: slice) -> None:
 
 
 def test_two_processes_learn_the_mask_that_one_learns_from_the_joined_batch(tmp_path: Path) -> None:
-    multiprocessing.spawn(one_of_two, (str(tmp_path),), nprocs=2)  # type: ignore[attr-defined]
+    run_in_processes(one_of_two, tmp_path)
     for kind, learning in LEARNING.items():
         net = build(learning)
         before = state(net)
