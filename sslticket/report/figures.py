@@ -96,8 +96,7 @@ def draw_charts(
             if direct[number]:
                 _name_lines(axes, chart, styles, 0.35 * width)
             if names:
-                lines = 1 + axes.get_xlabel().count("\n")
-                below = axes.transAxes + ScaledTranslation(0, -(20 + 11 * lines) / 72, figure.dpi_scale_trans)
+                below = axes.transAxes + ScaledTranslation(0, -_below(axes), figure.dpi_scale_trans)
                 axes.legend(
                     handles, names, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, borderaxespad=0,
                     frameon=False, handlelength=2.6, fontsize=6.5 if small else _LEGEND_SIZE,
@@ -111,6 +110,8 @@ def draw_charts(
 
 _SMALL = 5.0
 """Narrower charts are those of one column of a paper."""
+_BESIDE = 0.9
+"""Inches beside a chart's frame, for its y axis and a margin."""
 _LEGEND_SIZE = 7.5
 _LETTER = 0.062
 """Width of a letter of a legend in inches; none may be cut."""
@@ -192,7 +193,7 @@ def _draw_chart(
         beside: Room that names take to its right, in inches.
     """
     across, down = axis_ranges(chart)
-    small, room = width < _SMALL, width - 0.9 - beside
+    small, room = width < _SMALL, width - _BESIDE - beside
     for curve in chart.curves:
         _draw_curve(axes, chart, curve, styles[curve.series], small=small)
     if chart.horizontal_line:
@@ -216,10 +217,20 @@ def _draw_chart(
     axes.set_ylim(*down)
     _set_ticks(axes.xaxis, x_ticks(chart, across, room, 0.065 if small or panel else 0.08))
     _set_ticks(axes.yaxis, chart.y.ticks(*down))
-    axes.set_xlabel("\n".join(textwrap.wrap(chart.x.label, max(16, int(room * 14)))))
+    axes.set_xlabel(_x_label(chart, room, panel))
     axes.set_ylabel("\n".join(textwrap.wrap(chart.y.label, 30 if panel or small else 60)))
     axes.grid(axis="y")
     axes.set_title(chart.title)
+
+
+def _x_label(chart: Chart, room: float, panel: bool) -> str:
+    """The words below a chart, in lines that `room` inches hold."""
+    return "\n".join(textwrap.wrap(chart.x.label, max(16, int(room * (17 if panel else 14)))))
+
+
+def _below(axes: Axes) -> float:
+    """Inches that the ticks and x's label take below a chart."""
+    return (20 + 11 * (1 + axes.get_xlabel().count("\n"))) / 72
 
 
 def _name_lines(axes: Axes, chart: Chart, styles: Mapping[str, SeriesStyle], height: float) -> None:
@@ -248,8 +259,8 @@ _STAR: dict[str, Any] = {"marker": "*", "markersize": 15, "markerfacecolor": "#f
 def draw_panels(parts: Sequence[Chart | NumberTable], styles: Mapping[str, SeriesStyle], footer: str = "") -> Figure:
     """The panels of a figure of a paper, at a page's width: charts side by side, tables below one another.
 
-    All series are in one legend above the charts; many that the charts do not share are named inside of each. Marks of
-    others are named below each chart, out of the data's way.
+    All series are in one legend above the charts; many that the charts do not share are named below each, where marks
+    of others are named too, out of the data's way.
 
     Args:
         parts: Charts and tables, in their order; tables come last.
@@ -261,14 +272,13 @@ def draw_panels(parts: Sequence[Chart | NumberTable], styles: Mapping[str, Serie
     across = _charts_across(len(charts))
     charts = [replace(each, title="\n".join(textwrap.wrap(each.title, _TITLE_WIDTH[across]))) for each in charts]
     down = math.ceil(len(charts) / across)
-    heights = [2.25 + 0.13 * max(_lines_around(each, across) for each in charts[row * across : (row + 1) * across])
-               for row in range(down)]  # fmt: skip
-    heights += [0.55 + sum(_line_heights(table)) for table in tables]
     width = PAPER_WIDTH if len(charts) != 1 or tables else 4.8
-    names = list(dict.fromkeys(_legend_name(curve) for chart in charts for curve in chart.curves))
-    names += dict.fromkeys(chart.horizontal_line[1] for chart in charts if chart.horizontal_line)
+    names = list(dict.fromkeys(name for chart in charts for name in _series_names(chart)))
     apart = len(names) > _MOST_SHARED and all(2 * len(chart.curves) < len(names) for chart in charts)
     names = [] if apart else names
+    lines = [_lines_around(chart, width, across, apart) for chart in charts]
+    heights = [2.12 + 0.13 * max(lines[row * across : (row + 1) * across]) for row in range(down)]
+    heights += [0.55 + sum(_line_heights(table)) for table in tables]
     legend_columns = max(1, min(len(names), int(width / (0.6 + 0.062 * max(map(len, names), default=0)))))
     above = 0.17 * math.ceil(len(names) / legend_columns)
     style = _STYLE | {"font.size": 8, "axes.titlesize": 8.5, "legend.fontsize": 7.5, "lines.linewidth": 1.3}
@@ -278,13 +288,8 @@ def draw_panels(parts: Sequence[Chart | NumberTable], styles: Mapping[str, Serie
         for number, chart in enumerate(charts):
             axes = figure.add_subplot(grid[number // across, number % across])
             _draw_chart(axes, chart, styles, panel=True, width=width / across)
-            if apart:
-                legend = axes.legend(
-                    loc="best", fontsize=6, handlelength=2.4, labelspacing=0.25, framealpha=0.7, edgecolor="none"
-                )
-                if chart.marks:  # the legend of marks takes its place
-                    axes.add_artist(legend)
-            _draw_marks(axes, chart, styles, across)
+            series = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True)) if apart else {}
+            _draw_key(axes, chart, series, _draw_marks(axes, chart, styles), across)
         for row, table in enumerate(tables, start=down):
             _draw_number_table(figure.add_subplot(grid[row, :]), table)
         if names:
@@ -313,6 +318,17 @@ def _legend_name(curve: Curve) -> str:
     return f" {name}" if name.startswith("_") else name  # else matplotlib leaves it out of the legend
 
 
+def _series_names(chart: Chart) -> list[str]:
+    """What a legend names of a chart: its series, and the line across it."""
+    names = dict.fromkeys(_legend_name(curve) for curve in chart.curves)
+    return list(names | dict.fromkeys([chart.horizontal_line[1]] if chart.horizontal_line else []))
+
+
+def _key_columns(names: Sequence[str], across: int) -> int:
+    """Columns of series in the key below a chart: as many as fit beside each other."""
+    return max(1, min(len(names), int(_KEY_WIDTH[across] * 1.3 / (7 + max(map(len, names), default=0)))))
+
+
 def _mark_key(chart: Chart, across: int) -> list[tuple[Mark, str]]:
     """A line of the key for each mark, and for the points of each series one."""
     found: dict[str, Mark] = {}
@@ -321,25 +337,38 @@ def _mark_key(chart: Chart, across: int) -> list[tuple[Mark, str]]:
     return [(mark, words) for words, mark in found.items()]
 
 
-def _lines_around(chart: Chart, across: int) -> int:
-    """Lines of a chart's title and of its key."""
-    return 1 + chart.title.count("\n") + sum(1 + words.count("\n") for _, words in _mark_key(chart, across))
+def _lines_around(chart: Chart, width: float, across: int, named: bool) -> int:
+    """Lines of a chart's title, x's label and its key, in which its series are too if they are `named` there."""
+    names = _series_names(chart) if named else []
+    key = _mark_key(chart, across)
+    series = math.ceil(len(names) / (1 if key else _key_columns(names, across)))
+    texts = [chart.title, _x_label(chart, width / across - _BESIDE, True), *(words for _, words in key)]
+    return series + sum(1 + text.count("\n") for text in texts)
 
 
-def _draw_marks(axes: Axes, chart: Chart, styles: Mapping[str, SeriesStyle], across: int) -> None:
-    """Published numbers: white stars, dotted lines and hatched bands, with their tags outside of the frame."""
+def _draw_marks(axes: Axes, chart: Chart, styles: Mapping[str, SeriesStyle]) -> dict[int, Any]:
+    """Published numbers: white stars, dotted lines and hatched bands, with their tags outside of the frame.
+
+    Returns: What a legend shows of each mark, by its `id`.
+    """
     handles = {id(mark): _draw_mark(axes, mark, styles) for mark in chart.marks}
     _tag_marks(axes, [mark for mark in chart.marks if mark.x and not mark.y], "x")
     _tag_marks(axes, [mark for mark in chart.marks if mark.y and not mark.x], "y")
+    return handles
+
+
+def _draw_key(axes: Axes, chart: Chart, series: Mapping[str, Any], marks: Mapping[int, Any], across: int) -> None:
+    """The legend below a chart: of these series, and of its marks."""
     key = _mark_key(chart, across)
-    if key:
-        below = axes.transAxes + ScaledTranslation(0, -31 / 72, axes.figure.dpi_scale_trans)  # the ticks and x's label
-        legend = axes.legend(
-            [handles[id(mark)] for mark, _ in key], [words for _, words in key], loc="upper left",
-            bbox_to_anchor=(0, 0), bbox_transform=below, borderaxespad=0, frameon=False, fontsize=6.8, handlelength=2.2,
-            labelspacing=0.3,
-        )  # fmt: skip
-        legend.set_zorder(1)
+    if not series and not key:
+        return
+    below = axes.transAxes + ScaledTranslation(0, -_below(axes), axes.figure.dpi_scale_trans)
+    legend = axes.legend(
+        [*series.values(), *(marks[id(mark)] for mark, _ in key)], [*series, *(words for _, words in key)],
+        loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, borderaxespad=0, frameon=False, fontsize=6.8,
+        handlelength=2.2, labelspacing=0.3, columnspacing=1.0, ncols=1 if key else _key_columns(list(series), across),
+    )  # fmt: skip
+    legend.set_zorder(1)
 
 
 def _draw_mark(axes: Axes, mark: Mark, styles: Mapping[str, SeriesStyle]) -> Any:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -208,20 +209,30 @@ def test_the_range_of_a_chart_holds_the_published_numbers() -> None:
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_many_series_that_the_charts_do_not_share_are_named_inside_of_each(shared: bool) -> None:
+def test_many_series_that_the_charts_do_not_share_are_named_below_each(shared: bool) -> None:
     """Of a legend above all charts a reader could not tell which names are of which."""
     panels = []
     for number in range(4):
         at = 0 if shared else number
         labels = [f"series {4 * at + each}" for each in range(4)]
         panels.append(Panel(title=f"panel {number}", series=dict.fromkeys(labels, SERIES["labels"])))
+    dense = Published(drawn="threshold-y", place="Figure 2 table", network="Lenet", quantity="top1")
+    panels[0] = replace(panels[0], published=[dense])
     own = content(panels, frame(ROWS))
     picture = figures.draw_panels(own.parts, own.styles)
-    inside = [[words.get_text() for words in legend.get_texts()] for axes in picture.axes
-              for legend in axes.findobj(Legend)]  # fmt: skip
+    legends = [(axes, legend) for axes in picture.axes for legend in axes.findobj(Legend)]
+    texts = [[words.get_text() for words in legend.get_texts()] for _, legend in legends]
+    assert texts[0].pop().startswith("P1 ")
+    picture.draw_without_rendering()
+    for axes, legend in legends:
+        own_place, others = legend.get_window_extent(), [each for _, each in legends if each is not legend]
+        every_frame = [each.get_window_extent() for each in picture.axes]
+        taken = [axes.xaxis.label.get_window_extent(), *every_frame, *(each.get_window_extent() for each in others)]
+        assert not any(own_place.overlaps(place) for place in taken), "a legend lies over what is drawn"
     above = [[words.get_text() for words in legend.get_texts()] for legend in picture.legends]
     every = [[*panel.series, "dense network"] for panel in panels]
-    assert (inside, above) == (([], [every[0]]) if shared else (every, []))
+    texts = [words for words in texts if words]
+    assert (texts, above) == (([], [every[0]]) if shared else (every, []))
 
 
 def test_marks_and_curves_are_told_apart_without_colours() -> None:
