@@ -25,10 +25,9 @@ def _process(rank: int, function: Callable[[int, str], None], folder: str, proce
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=processes)
     function(rank, folder)
     dist.barrier()  # none is gone while another still hears from it
-    # Past the interpreter's end, as `sslticket` ends its processes too. Where a backward pass has communicated, threads
-    # of gloo outlive `destroy_process_group`; one that lets go of its last tensor while Python ends waits for the
-    # interpreter, which unwinds it, and C++ then ends the process with SIGABRT ("terminate called without an active
-    # exception") after all of its work.
+    # Past the interpreter's end, as `sslticket` ends its processes too: where a backward pass has communicated, threads
+    # of gloo outlive `destroy_process_group`. Two of many runs ended there with SIGABRT, after all of their work:
+    # "terminate called without an active exception" is what C++ says of a thread that Python unwinds at its end.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
