@@ -88,6 +88,20 @@ class Objective(ABC):
                 "--batch-size, or fewer processes"
             )
 
+    def describe_copies(self, batch_size: int, images: int) -> str:
+        """Tell of copies of an image that the loss takes for other images, and what prevents them; "" for none.
+
+        Args:
+            batch_size: Number of images in a batch, of all processes.
+            images: Number of images of the training set.
+        """
+        if not self.needs_whole_batch or self.knows_copies or batch_size <= images:
+            return ""
+        return (
+            f"a batch of {batch_size} holds copies of the {images} images, which {self.name} takes for other images; "
+            f"give --batch-size {images} or less"
+        )
+
     def check_backbone(self, backbone: nn.Module, views: Sequence[View]) -> None:  # noqa: B027  # most take any
         """Check that the objective can be trained with such a backbone.
 

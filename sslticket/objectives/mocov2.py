@@ -82,7 +82,7 @@ class MoCoV2(Objective):
     The key encoder follows the trained one slowly. Its images are shuffled over the ghost batches, of all processes, so
     that batch norm does not give a query's key away (section 3.3), and the keys of the whole batch enter the queue at
     once: both need the batch whole. Where batch norm sees all of it, nothing is given away or shuffled. A queue longer
-    than the training set holds an image's own earlier keys as negatives: shorten it for small sets. Sources: MoCo
+    than the training set holds an image's own earlier keys as negatives, of which a note tells. Sources: MoCo
     https://arxiv.org/abs/1911.05722, MoCo v2 https://arxiv.org/abs/2003.04297.
 
     Attributes:
@@ -118,6 +118,15 @@ class MoCoV2(Objective):
                 f"--queue must be at least the batch of {batch_size} images, got {self.queue}; give --queue "
                 f"{batch_size}, or a smaller --batch-size"
             )
+
+    def describe_copies(self, batch_size: int, images: int) -> str:
+        """Tell of copies in a batch or in the queue. See the base class."""
+        if (told := super().describe_copies(batch_size, images)) or self.queue <= images:
+            return told
+        return (
+            f"a queue of {self.queue} keys holds copies of the {images} images, which {self.name} takes for other "
+            f"images; give --queue {images} or less"
+        )
 
     def heads(self, backbone: nn.Module, features: int, classes: int) -> nn.Module:
         """The projection, two linear layers (B, features) -> (B, dim), with key encoder and queue."""

@@ -600,11 +600,7 @@ def plan_search(
     )
     objective.check(micro_batch, len(images.views))
     objective.check_backbone(backbone, images.views)
-    if whole and not objective.knows_copies and training.batch_size > (count := len(images.true_labels.manifest)):
-        notes.append(
-            f"a batch of {training.batch_size} holds copies of the {count} images, which {objective.name} takes for "
-            f"other images; give --batch-size {count} or less"
-        )
+    notes.append(objective.describe_copies(training.batch_size, len(images.true_labels.manifest)))
     named = search.with_dense_layers_named(backbone)
     if named != search:
         left = named.exclude[len(search.exclude) :]

@@ -16,6 +16,7 @@ from sslticket.config.training import SGD, Span, TrainConfig
 from sslticket.errors import BadInput
 from sslticket.objectives.base import Objective
 from sslticket.objectives.exemplar import Exemplar
+from sslticket.objectives.mocov2 import MoCoV2
 from sslticket.objectives.rotnet import RotNet
 from sslticket.objectives.s4l import S4LRotation
 from sslticket.objectives.simclr import SimCLR
@@ -57,11 +58,16 @@ def test_samples_are_held_as_those_of_all_images_whatever_the_subset(few: dict[s
         (SimCLR(), 64, ["a batch of 64 holds copies of the 10 images, which simclr takes for other images; "
                         "give --batch-size 10 or less"]),
         (SimCLR(), 10, []),
+        (MoCoV2(queue=64), 64, ["a batch of 64 holds copies of the 10 images, which mocov2 takes for other images; "
+                                "give --batch-size 10 or less"]),
+        (MoCoV2(queue=64), 8, ["a queue of 64 keys holds copies of the 10 images, which mocov2 takes for other images; "
+                               "give --queue 10 or less"]),
+        (MoCoV2(queue=10), 8, []),
         (Exemplar(), 64, []),
         (RotNet(), 64, []),
     ],
 )  # fmt: skip
-def test_a_batch_of_more_images_than_there_are_is_told_where_copies_are_taken_for_others(
+def test_a_batch_or_a_queue_of_more_images_than_there_are_is_told_where_copies_are_taken_for_others(
     objective: Objective, batch_size: int, told: list[str], tmp_path: Path
 ) -> None:
     which = recipe(
