@@ -215,6 +215,7 @@ def run_sweep(
         BadInput: If the sweep does not fit; nothing has been started or written then.
     """
     from sslticket.campaign import local, worker
+    from sslticket.campaign.cost import estimate_cells
     from sslticket.campaign.state import CampaignFolder
     from sslticket.campaign.sweep import Sweep, expand, find_sweep_file, load_sweeps
     from sslticket.training.trackers import TrackerSet
@@ -233,7 +234,8 @@ def run_sweep(
     title = next((each.title for each in sweeps if each.title), name)
     worker.check_data(title, cells, folder, runtime.data_root)
     TrackerSet(runtime.trackers).check()
-    folder.begin(cells, title, retry=retry)
+    cost = estimate_cells(cells, rows=folder.some_rows(), runtime=runtime, searched=folder.searched(cells))
+    folder.begin(cells, title, retry=retry, cost=cost)
     if file is None or workers == 1:
         worker.work(cells, folder.out, runtime, precision=precision, show_progress=progress)
     else:

@@ -38,6 +38,29 @@ from sslticket.search.estimate import SearchWork, state_entries
 from sslticket.training.numerics import Numerics
 
 
+@dataclass(frozen=True, kw_only=True)
+class CampaignCost:
+    """What a campaign comes to, in parts.
+
+    Attributes:
+        searches: What the search of each cell comes to, by the cell's key; those of `uncounted` are missing.
+        measuring: What all evaluations and analyses come to.
+        uncounted: Names of cells of which nobody knows how many images there are.
+        devices: Devices of one worker.
+    """
+
+    searches: Mapping[str, CostEstimate]
+    measuring: CostEstimate
+    uncounted: tuple[str, ...] = ()
+    devices: int = 1
+
+    def total(self, searched: Collection[str] = ()) -> CostEstimate:
+        """All together, without the searches of cells with these keys, which are done."""
+        kinds = Counter(cost for key, cost in self.searches.items() if key not in searched)
+        start = CostEstimate(devices=self.devices, uncounted=self.uncounted)
+        return sum((cost.times(count) for cost, count in kinds.items()), start) + self.measuring
+
+
 def estimate_cells(
     cells: Iterable[Cell],
     *,
@@ -46,7 +69,7 @@ def estimate_cells(
     runtime: RuntimeConfig | None = None,
     throughput: Throughput | None = None,
     searched: Collection[str] = (),
-) -> CostEstimate:
+) -> CampaignCost:
     """What cells come to: searches, evaluations and analyses of their tickets, and shared controls once.
 
     Args:
@@ -55,7 +78,8 @@ def estimate_cells(
         rows: Rows that were measured, whose speeds come first.
         runtime: How the machine computes; None for its defaults.
         throughput: What is known of the device's speed, in the place of `device` and `rows`.
-        searched: Keys of cells whose searches are done and left out; what is measured on their tickets is counted.
+        searched: Keys of cells whose searches are done: of those that ask for no measurement, unknown numbers of images
+            do not matter.
 
     What has as many images as nobody publishes, where they are not here either, and an evaluation on them, is named as
     `CostEstimate.uncounted`.
@@ -65,7 +89,6 @@ def estimate_cells(
     """
     listed, runtime = list(cells), runtime or RuntimeConfig()
     known = throughput or Throughput.known(device or device_name(), _input_size, rows=rows)
-    total = CostEstimate(devices=max(known.devices, runtime.world_size))
     families = {cell.number: (cell.recipe.family, cell.trial) for cell in listed}
     works: dict[tuple[str, bool], SearchWork] = {}
     uncounted: set[tuple[str, bool]] = set()
@@ -81,11 +104,11 @@ def estimate_cells(
     asked = [cell for cell in listed if cell.evaluate or cell.analyse or cell.key not in searched]
     missing = tuple(cell.name for cell in asked if families[cell.number] in uncounted)
     listed = [cell for cell in listed if families[cell.number] in works]
-    total = replace(total, uncounted=missing)
     for cell in listed:
         by_seed[cell.recipe.seed].append(cell)
-    for key, count in Counter(families[cell.number] for cell in listed if cell.key not in searched).items():
-        total += works[key].estimate(known).times(count)
+    costs = {key: work.estimate(known) for key, work in works.items()}
+    devices = max(known.devices, runtime.world_size)
+    measuring = CostEstimate(devices=devices)
     # Searches of other seeds share nothing, so those of one seed tell what as many of another come to.
     measured: dict[str, CostEstimate] = {}
     for group in by_seed.values():
@@ -97,8 +120,9 @@ def estimate_cells(
             beside = list(others.values())
             tickets = {cell.number: _tickets_of(cell, works[families[cell.number]]) for cell in [*group, *beside]}
             measured[signature] = _measuring(group, beside, tickets, runtime, known)
-        total += measured[signature]
-    return total
+        measuring += measured[signature]
+    searches = {cell.key: costs[families[cell.number]] for cell in listed}
+    return CampaignCost(searches=searches, measuring=measuring, uncounted=missing, devices=devices)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@
         cells/<key>.json            what a cell has become: the folder of its run, and whether its search is done
         failed/<name>.json          what failed or diverged, with the one line why
         workers/<host>.<pid>.json   who works, and on what
+        planned.json                what each search and all measurements were planned to take, see `planned_work`
         queue.json                  how many rows were left when a worker last looked
         logs/worker-<n>.log         what workers of this machine print
 
@@ -30,7 +31,8 @@ from sslticket.storage.files import process_exists, read_json, write_json
 from sslticket.storage.leases import EXPIRY_SECONDS, hold_leases, lease_path
 from sslticket.training.progress import read_statuses
 
-if TYPE_CHECKING:  # it imports numpy, which `sslticket --help` does not need
+if TYPE_CHECKING:  # they import numpy and torch, which `sslticket --help` does not need
+    from sslticket.campaign.cost import CampaignCost
     from sslticket.campaign.sweep import Cell
 
 Record = TypeVar("Record")
@@ -188,19 +190,26 @@ class CampaignFolder:
         """What the campaign is called."""
         return str(_read_or_empty(self._cells_file).get("title") or self.out.name)
 
-    def begin(self, cells: "Sequence[Cell]", title: str, *, retry: bool) -> None:
+    def searched(self, cells: "Sequence[Cell]") -> set[str]:
+        """The keys of the cells whose searches are done."""
+        return {cell.key for cell in cells if self.cell_run(cell.key)[2]} if self.is_there else set()
+
+    def begin(self, cells: "Sequence[Cell]", title: str, *, retry: bool, cost: "CampaignCost | None" = None) -> None:
         """Writes the cells down, and forgets what failed before, so that it is tried again.
 
         Args:
             cells: The cells.
             title: What the campaign is called.
             retry: Whether what diverged is tried again, too.
+            cost: What the cells come to, from which the time left is told; None tells none.
         """
         from sslticket.campaign.sweep import keep_cells
 
         keep_cells(cells, self.kept_file)
         listed = {cell.key: {"name": cell.name, "number": cell.number} for cell in cells}
         write_json(self._cells_file, {"title": title, "cells": listed})
+        if cost is not None:
+            write_json(self._planned_file, _planned_work(cost))
         for path, failure in self._failures():
             if retry or not failure.diverged:
                 path.unlink(missing_ok=True)
@@ -343,21 +352,38 @@ class CampaignFolder:
                 found.append(worker)
         return found
 
-    def write_queue(self, rows: int, left: int, samples: int) -> None:
-        """Writes how many rows were asked for of the tickets that there are, and what is left of them."""
-        write_json(self.path / "queue.json", {"rows": rows, "left": left, "samples": samples})
+    def write_queue(self, rows: int, left: int, cells: int) -> None:
+        """Writes how many rows were asked for of the tickets of so many finished searches, and are left of them."""
+        write_json(self.path / "queue.json", {"rows": rows, "left": left, "cells": cells})
 
-    def count_done(self, rows: int, samples: int) -> None:
-        """Takes rows that were written since from what is left, and their images."""
-        known, left, images = self.queue
-        self.write_queue(known, max(0, left - rows), max(0, images - samples))
+    def count_done(self, rows: int) -> None:
+        """Takes rows that were written since from what is left."""
+        known, left, cells = self.queue
+        self.write_queue(known, max(0, left - rows), cells)
 
     @property
     def queue(self) -> tuple[int, int, int]:
-        """Rows that were asked for when a worker last looked, those that were left, and their images."""
+        """Rows that were asked for when a worker last looked, those that were left, and the searches they are of."""
         found = _read_or_empty(self.path / "queue.json")
-        rows, left, samples = (found.get(name) for name in ("rows", "left", "samples"))
-        return (rows, left, samples) if type(rows) is type(left) is type(samples) is int else (0, 0, 0)
+        rows, left, cells = (found.get(name) for name in ("rows", "left", "cells"))
+        return (rows, left, cells) if type(rows) is type(left) is type(cells) is int else (0, 0, 0)
+
+    @property
+    def _planned_file(self) -> Path:
+        return self.path / "planned.json"
+
+    @property
+    def planned_work(self) -> tuple[Mapping[str, float], float, bool]:
+        """The planned work of each search, by its cell's key, and that of all measurements; nothing where none is.
+
+        The last value says whether it is in seconds of one worker; where no speed was known, it is in images that go
+        through the network.
+        """
+        found = _read_or_empty(self._planned_file)
+        searches, measuring, unit = (found.get(name) for name in ("searches", "measuring", "unit"))
+        if not isinstance(searches, dict) or not isinstance(measuring, int | float):
+            return {}, 0.0, False
+        return searches, measuring, unit == "seconds"
 
     def some_rows(self, most: int = 300) -> list[Mapping[str, Any]]:
         """Rows that the campaign has measured, not all where there are many: what a plan needs to know of speeds."""
@@ -498,22 +524,49 @@ def _runs_at_work(workers: Sequence[WorkerState], cells: Sequence[CellState], ou
     return {by_key.get(worker.piece) for worker in workers} | runs
 
 
+def _planned_work(cost: "CampaignCost") -> dict[str, Any]:
+    parts = [*cost.searches.values(), cost.measuring]
+    known = all(part.seconds is not None for part in parts)
+    *searches, measuring = [(part.seconds if known else part.forward_images) or 0 for part in parts]
+    unit = "seconds" if known else "images"
+    return {"searches": dict(zip(cost.searches, searches, strict=True)), "measuring": measuring, "unit": unit}
+
+
+_MOST_TIMED = 20
+"""Searches whose times are read, to tell how fast the campaign is: thousands would take long."""
+
+
 def _seconds_left(folder: CampaignFolder, cells: Sequence[CellState], workers: Sequence[WorkerState]) -> float | None:
-    """How long what is left takes at the speed of now; None where nobody works or no speed is known."""
-    runs = {cell.run for cell in cells if cell.run}
-    rates = [
-        status.rate
-        for run in runs & _runs_at_work(workers, cells, folder.out)
-        for status in read_statuses(run)
-        if status.silent_seconds is None
-    ]
-    if not rates or not workers:
+    """How long what is left takes: as planned, and as much faster or slower as the searches were until now.
+
+    None where nobody works, nothing was planned, or no speed is known.
+    """
+    searches, measuring, in_seconds = folder.planned_work
+    if not workers or not searches:
         return None
-    known = [cell.samples[-1] for cell in cells if cell.samples]
-    usual = sum(known) / len(known) if known else 0.0
-    left = float(folder.queue[2])
-    for cell in cells:
-        if cell.state in ("running", "waiting"):
-            seen = cell.samples[cell.tickets - 1] if cell.samples and cell.tickets else 0
-            left += (cell.samples[-1] if cell.samples else usual) - seen
-    return left / (sum(rates) / len(rates) * len(workers))
+    begun = [cell for cell in cells if cell.key in searches and cell.tickets]
+    timed = begun[:: 1 + len(begun) // _MOST_TIMED]
+    planned, taken = sum(searches[cell.key] * _share(cell) for cell in timed), sum(map(_seconds_taken, timed))
+    if not (planned and taken) and not in_seconds:
+        return None
+    open_cells = [cell for cell in cells if cell.state in ("running", "waiting")]
+    left = sum(searches.get(cell.key, 0.0) * (1 - _share(cell)) for cell in open_cells)
+    rows, rows_left, measured = folder.queue
+    count = len(open_cells) + sum(cell.state == "done" for cell in cells)
+    done = (1 - rows_left / rows) * min(1.0, measured / count) if rows and count else 0.0
+    left += measuring * (1 - done)
+    return left * (taken / planned if planned and taken else 1.0) / len(workers)
+
+
+def _share(cell: CellState) -> float:
+    """How much of a search is done, by the images that it saw at its last ticket."""
+    if cell.state == "done":
+        return 1.0
+    return cell.samples[cell.tickets - 1] / max(1, cell.samples[-1]) if cell.samples and cell.tickets else 0.0
+
+
+def _seconds_taken(cell: CellState) -> float:
+    """Seconds that a search has taken for the tickets that are there."""
+    files = (cell.run / "rows").glob("search.level-*.jsonl") if cell.run else ()
+    found = [_read_or_empty(file).get("seconds") for file in files]
+    return sum(seconds for seconds in found if isinstance(seconds, int | float))

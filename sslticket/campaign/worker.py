@@ -378,7 +378,7 @@ class _Worker:
                     done = self._attempt(partial(queue.attempt, job), what, files=job.files)
                     worked = worked or done is not None
                     if done is not None and self.main:
-                        self.folder.count_done(len(done), job.samples)
+                        self.folder.count_done(len(done))
                     if done is not None and self._search_all():
                         return True, True  # other tickets are there now
         if self.engine.broadcast(not self._pending()):
@@ -402,17 +402,16 @@ class _Worker:
         engine = self.engine
         evaluator = Evaluator(engine, progress)
         found: list[_Queue] = []
-        rows = left = samples = 0
+        rows = left = 0
 
         def add(plan: EvaluationPlan | AnalysisPlan, context: Any) -> None:
-            nonlocal rows, left, samples
+            nonlocal rows, left
             queue = WorkQueue(plan.jobs, context, engine, progress)
             jobs = queue.pending()
             found.append(_Queue(queue, jobs))
             if self.main:
                 done = [is_done for _, is_done in plan.groups()]
                 rows, left = rows + len(done), left + done.count(False)
-                samples += sum(job.samples for job in jobs)
 
         tasks: list[EvalTask] = []
         for number, measured in enumerate(self.measurements):
@@ -428,7 +427,7 @@ class _Worker:
                 analysis_plan = AnalysisPlan.build(analysis, own, self.splits, engine.numerics)
                 add(analysis_plan, EndpointStore(analysis_plan.split_cache, engine, progress))
         if self.main and rows:
-            self.folder.write_queue(rows, left, samples)
+            self.folder.write_queue(rows, left, len(self.settled))
         return found
 
     def _tasks(self, number: int, measured: Evaluate | Analyse) -> list[EvalTask]:

@@ -22,6 +22,7 @@ from sslticket.escaping import escape_lines, escape_terminal, shell_quote
 if TYPE_CHECKING:
     from rich.live import Live
 
+    from sslticket.campaign.cost import CampaignCost
     from sslticket.campaign.sweep import Cell
 
 MAX_CELLS = 1_000
@@ -151,6 +152,7 @@ def run_campaign(
         raise BadInput(f"{named} must go with --launch slurm or --launch print, got --launch local; give one of these")
     note = folder.compare(cells)
     from sslticket.campaign import local, worker  # torch, which bad names need not wait for
+    from sslticket.campaign.cost import estimate_cells
     from sslticket.results.throughput import find_device
     from sslticket.training.trackers import TrackerSet
 
@@ -164,16 +166,18 @@ def run_campaign(
     elif given.launch == "slurm":
         launch.check_slurm(settings)
     with local.worker_threads() if given.launch == "local" else nullcontext():
-        plan = plan_lines(cells, folder, note, runtime, device)
+        cost = estimate_cells(
+            cells, device=device, rows=folder.some_rows(), runtime=runtime, searched=folder.searched(cells)
+        )
     if not given.dry_run and given.launch != "print":
         worker.check_data(title, cells, folder, runtime.data_root)
     if first:
-        print(escape_lines("\n".join(plan)), flush=True)
+        print(escape_lines("\n".join(plan_lines(cells, folder, note, cost))), flush=True)
     if given.dry_run:
         return
     if given.launch != "print":
         TrackerSet(runtime.trackers).check()
-    folder.begin(cells, title, retry=given.retry)
+    folder.begin(cells, title, retry=given.retry, cost=cost)
     command = local.worker_command(words, folder, runtime, given.precision)
     if given.launch != "local":
         left = sum(not folder.cell_run(cell.key)[2] for cell in cells)
@@ -244,25 +248,18 @@ def write_report(out: Path, rows: Sequence[Path] = (), trackers: Sequence[str] =
     TrackerSet(trackers).log_report(out, out.name, [written.html, written.png], lambda text: print(f"note: {text}"))
 
 
-def plan_lines(
-    cells: "Sequence[Cell]", folder: CampaignFolder, note: str, runtime: RuntimeConfig, device: str | None
-) -> list[str]:
+def plan_lines(cells: "Sequence[Cell]", folder: CampaignFolder, note: str, cost: "CampaignCost") -> list[str]:
     """What a campaign comes to, for a person.
 
     Args:
         cells: The cells.
         folder: Its folder.
         note: What has changed since it was last started; "" for nothing.
-        runtime: How the machine computes.
-        device: The device whose speed the hours are at; None for this machine's.
-
-    Raises:
-        BadInput: If a cell cannot be done with its images.
+        cost: What the cells come to.
     """
-    from sslticket.campaign.cost import estimate_cells
     from sslticket.campaign.sweep import measurements_of
 
-    done = {cell.key for cell in cells if folder.cell_run(cell.key)[2]} if folder.is_there else set()
+    done = folder.searched(cells)
     lines = [f"{len(cells):,} searches in {folder.out}" + (f", {len(done):,} of them done" if done else "")]
     lines += [f"note: {note}"] if note else []
     lines += [f"  {cell.name}" for cell in cells[:_MOST_NAMED]]
@@ -275,7 +272,7 @@ def plan_lines(
         lines.append(
             f"counted: {len(cells) - len(done):,} of {len(cells):,} searches, those not done, each whole{also}"
         )
-    told = estimate_cells(cells, device=device, rows=folder.some_rows(), runtime=runtime, searched=done).lines()
+    told = cost.total(done).lines()
     width, fix = max(len(name) for name, _ in told) + 2, "sslticket run RECIPE --dry-run --probe-speed measures it"
     return [*lines, *(f"{name:<{width}}{value.replace('give --probe-speed', fix)}" for name, value in told)]
 

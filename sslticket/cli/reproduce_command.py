@@ -178,7 +178,7 @@ def cost_words(cells: "Sequence[Cell]", scale: str) -> list[str]:
     from sslticket.campaign.cost import estimate_cells
 
     own = torch.cuda.is_available() or scale != "paper"
-    estimate = estimate_cells(cells, device=None if own else PAPER_DEVICE)
+    estimate = estimate_cells(cells, device=None if own else PAPER_DEVICE).total()
     words = [f"{estimate.trainings:,} trainings"]
     hours = estimate.gpu_hours
     kind = "GPU-hours" if torch.cuda.is_available() or not own else "core-hours"

@@ -1,15 +1,16 @@
 """What cells of a sweep come to before any ticket is there, against the plans of tickets that are."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sslticket.analysis.base import AnalysisPlan
 from sslticket.analysis.endpoints import make_analysis_tasks
 from sslticket.analysis.trained_weights import Stability
-from sslticket.campaign.cost import estimate_cells
+from sslticket.campaign import cost
 from sslticket.campaign.state import CampaignFolder
 from sslticket.campaign.sweep import Analyse, Cell, Evaluate, Sweep, expand, load_sweeps
 from sslticket.cli.commands import run_command
@@ -26,6 +27,12 @@ from sslticket.training.numerics import Numerics
 from tests.runs import recipe, search
 
 EXACT = Numerics(precision="fp32")
+
+
+def estimate_cells(cells: Sequence[Cell], searched: Collection[str] = (), **known: Any) -> CostEstimate:
+    return cost.estimate_cells(cells, searched=searched, **known).total(searched)
+
+
 FLOWERS = Protocol(name="flowers", dataset="folder:flowers", training=recipe().training, image_size=8, seeds=(0,))
 
 

@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 
 from sslticket import BadInput, RuntimeConfig, evaluate_tickets, find_tickets, read_rows, run_sweep
+from sslticket.campaign.cost import CampaignCost
 from sslticket.campaign.local import launch_local, worker_command
 from sslticket.campaign.state import CampaignFolder, Failure, WorkerState, campaign_lines
 from sslticket.campaign.state import _runs_at_work as runs_at_work
 from sslticket.campaign.sweep import Analyse, expand, load_sweeps
 from sslticket.campaign.worker import check_data
 from sslticket.cli.commands import run_command
+from sslticket.results.throughput import CostEstimate
 from sslticket.search.plan import plan_search
 
 FILE = """
@@ -142,10 +144,10 @@ def test_what_is_lost_of_a_campaign_is_made_again_by_the_same_call(
     some = replace(sweep, points=[{"subset": 0.5}], analyse=[Analyse(analysis="channels")])
     counted: list[int] = []
 
-    def count(folder: CampaignFolder, rows: int, samples: int) -> None:
+    def count(folder: CampaignFolder, rows: int) -> None:
         before = folder.queue
-        count_done(folder, rows, samples)
-        assert folder.queue == (before[0], before[1] - rows, before[2] - samples)
+        count_done(folder, rows)
+        assert folder.queue == (before[0], before[1] - rows, before[2])
         counted.append(rows)
 
     count_done = CampaignFolder.count_done
@@ -239,11 +241,52 @@ def test_a_campaign_that_is_finished_needs_no_images(file: Path, tmp_path: Path)
     ticket.parent.mkdir(parents=True)
     ticket.touch()
     folder.write_cell(cells[0].key, "a-run", (0,), done=True)
-    folder.write_queue(4, 0, 0)
+    folder.write_queue(4, 0, 1)
     check_data("one", cells, folder, tmp_path)
-    folder.write_queue(4, 2, 0)
+    folder.write_queue(4, 2, 1)
     with pytest.raises(BadInput, match=r"^one needs svhn: "):
         check_data("one", cells, folder, tmp_path)
+
+
+def test_the_time_left_is_as_planned_at_the_speed_of_the_searches_until_now(file: Path, tmp_path: Path) -> None:
+    """Of a search of many cheap images and one of few dear ones, neither the images nor the speed of now would tell."""
+    cells, folder = expand(load_sweeps(file))[:2], CampaignFolder(tmp_path)
+    works = [CostEstimate(seconds=100.0), CostEstimate(seconds=300.0)]
+    searches = dict(zip((cell.key for cell in cells), works, strict=True))
+    cost = CampaignCost(searches=searches, measuring=CostEstimate(seconds=200.0))
+    folder.begin(cells, "two", retry=False, cost=cost)
+
+    def left() -> str:
+        return campaign_lines(tmp_path)[0].partition("; about ")[2]
+
+    def make_level(level: int, seconds: float) -> None:
+        for name, text in (
+            (f"tickets/level-{level:02d}.safetensors", ""),
+            (f"rows/search.level-{level:02d}.jsonl", json.dumps({"seconds": seconds})),
+        ):
+            path = tmp_path / "a" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    assert left() == "", "nobody works"
+    with folder.enrolled(writes=True):
+        assert left() == "10 min 00 s left"  # of 600 seconds planned
+        for level, seconds in enumerate((0.0, 15.0)):
+            make_level(level, seconds)
+        folder.write_cell(cells[0].key, "a", (10, 40, 80), done=False)
+        # Half of the first has taken 15 s instead of 50.
+        assert left() == "2 min 45 s left"
+        make_level(2, 35.0)
+        folder.write_cell(cells[0].key, "a", (10, 40, 80), done=True)
+        assert left() == "4 min 10 s left"  # half as long as planned: of 300 and 200 seconds
+        folder.write_queue(4, 4, 1)
+        folder.count_done(2)
+        assert left() == "3 min 45 s left"  # half of the rows of half of the searches
+    unknown = [CostEstimate(seconds=None, forward_images=images) for images in (1000, 3000, 2000)]
+    searches = dict(zip(searches, unknown[:2], strict=True))
+    folder.begin(cells, "two", retry=False, cost=CampaignCost(searches=searches, measuring=unknown[2]))
+    with folder.enrolled(writes=True):
+        assert left() == "3 min 45 s left"  # of a device of unknown speed, by the images
 
 
 def test_images_that_only_an_evaluation_needs_are_looked_for_before_the_searches(tmp_path: Path) -> None:
