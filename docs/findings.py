@@ -538,17 +538,18 @@ def _probes() -> Iterator[str]:
 
 
 def _cost(rows: pd.DataFrame) -> str:
-    """Searches, trainings, core-hours and commits of rows."""
+    """Searches, trainings, rows of analyses that train, core-hours and commits of rows."""
     levels = rows[rows["kind"] == "level"].drop_duplicates(["run", "level"])
     scores = stats.unique_trainings(stats.name_series(rows))
-    hours = (levels["seconds"].sum() + scores["seconds"].sum()) / 3600
+    analyses = rows[~rows["kind"].isin(["level", "score"]) & (rows["seconds"] > 0)]
+    hours = (levels["seconds"].sum() + scores["seconds"].sum() + analyses["seconds"].sum()) / 3600
+    parts = [f"{len(scores):,} trainings of tickets"] if len(scores) else []
+    parts += [f"{count:,} rows of {kind}" for kind, count in analyses["kind"].value_counts().items()]
     seeds = levels.groupby("recipe")["search_seed"].nunique()
     each = f"{seeds.min()} to {seeds.max()}" if seeds.min() < seeds.max() else str(seeds.max())
     commits = ", ".join(sorted(set(rows["commit"].astype(str))))
-    return (
-        f"{levels['run'].nunique():,} searches ({each} of each kind), {len(scores):,} trainings of tickets, "
-        f"{hours:.1f} hours of one core beside other work, commit {commits}"
-    )
+    parts.append(f"{hours:.1f} hours of one core beside other work")
+    return f"{levels['run'].nunique():,} searches ({each} of each kind), {', '.join(parts)}, commit {commits}"
 
 
 def draw() -> None:

@@ -239,16 +239,16 @@ class Judge:
                  for two in below]  # fmt: skip
         if not pairs:
             raise BadInput("an ordering needs two series at least; give series")
-        differences = []
-        for one, two in pairs:
-            first, second = _paired_sides(values, check, one, two)
-            differences.append((stats.compare_means(first, second), len(first), len(second), one, two))
         column = _column(values, check)
-        numbers = "; ".join(
-            f"{one} less {two} {_difference(column, each.mean, each.low, each.high)}, {n} against {m}"
-            for each, n, m, one, two in differences
-        )
-        return _Test.of_parts([each for each, *_ in differences], numbers)
+        differences, told = [], []
+        for one, two in pairs:
+            tables = _paired_tables(values, check, one, two)
+            first, second = map(_means_of_searches, tables)
+            differences.append(each := stats.compare_means(first, second))
+            words = f"{one} less {two} {_difference(column, each.mean, each.low, each.high)}"
+            words += _contrary_places(values, column, *tables, rising=bool(each.mean > 0))
+            told.append(f"{words}, {len(first)} against {len(second)}")
+        return _Test.of_parts(differences, "; ".join(told))
 
     @_test.register
     def _(self, check: Gap, values: PanelValues) -> _Test:
@@ -479,6 +479,36 @@ def _paired_sides(
     values: PanelValues, check: Check, one: str, two: str, *, log: bool = False
 ) -> tuple[FloatArray, FloatArray]:
     """The searches of two series, each by its mean over the places that both have."""
+    first, second = _paired_tables(values, check, one, two, log=log)
+    return _means_of_searches(first), _means_of_searches(second)
+
+
+def _means_of_searches(table: pd.DataFrame) -> FloatArray:
+    return table.mean(axis=1).to_numpy(np.float64)
+
+
+_MOST_PLACES = 3
+"""Places that are named one by one."""
+
+
+def _contrary_places(
+    values: PanelValues, column: str, first: pd.DataFrame, second: pd.DataFrame, *, rising: bool
+) -> str:
+    """Where the difference of two series is the other way than on the mean over places; "" for nowhere."""
+    differences = first.mean() - second.mean()
+    contrary = differences[differences < 0 if rising else differences > 0].sort_index(ascending=False)
+    if not len(contrary):
+        return ""
+    each = [f"{_difference(column, value, math.nan, math.nan)} at {_place(values.panel.x, float(str(x)))}"
+            for x, value in contrary.items()]  # fmt: skip
+    named = ", ".join(each) if len(each) <= _MOST_PLACES else f"the other way at {len(each)} of them"
+    return f" on the mean of {len(differences)} places, but {named}"
+
+
+def _paired_tables(
+    values: PanelValues, check: Check, one: str, two: str, *, log: bool = False
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The searches of two series, in rows, at the places that both have, in columns."""
     first, second = (_lines(values, check, label) for label in (one, two))
     if values.panel.kind == "table":
         first, second = first.assign(x=0.0), second.assign(x=0.0)
@@ -489,7 +519,7 @@ def _paired_sides(
     common = {each for tickets in first.loc[first["x"].isin(shared), "ticket"] for each in tickets}
     if common & {each for tickets in second.loc[second["x"].isin(shared), "ticket"] for each in tickets}:
         raise _UntoldError(f"{one} and {two} are the same trainings, so the experiment could not have failed")
-    sides = []
+    tables = []
     for label, own in ((one, first), (two, second)):
         own = own[own["x"].isin(shared)]
         if log and (own["y"] <= 0).any():
@@ -498,13 +528,13 @@ def _paired_sides(
         table = own.pivot_table(index="unit", columns="x", values="y").dropna()
         if len(table) == 0:
             raise _UntoldError(f"no search of {label} was measured at all places that both series have")
-        sides.append(table.mean(axis=1).to_numpy(np.float64))
-    if min(map(len, sides)) < 2:
+        tables.append(table)
+    if min(map(len, tables)) < 2:
         raise _UntoldError(
-            f"one search has no interval: {len(sides[0])} of {one}, {len(sides[1])} of {two}",
-            f"{one} {sides[0].mean():.4g}, {two} {sides[1].mean():.4g}",
+            f"one search has no interval: {len(tables[0])} of {one}, {len(tables[1])} of {two}",
+            f"{one} {_means_of_searches(tables[0]).mean():.4g}, {two} {_means_of_searches(tables[1]).mean():.4g}",
         )
-    return sides[0], sides[1]
+    return tables[0], tables[1]
 
 
 def _on_common_places(values: PanelValues, lines: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
@@ -584,6 +614,8 @@ def _decide(outcome: _Test, p: float, least: float) -> tuple[str, str]:
 
 
 def _place(x: str, value: float) -> str:
+    if x == "sparsity":
+        return f"{100 * value:.3g}% pruned"
     return f"{text.format_percent(value)}%" if x == "density" else f"{value:.4g}"
 
 

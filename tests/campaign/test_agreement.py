@@ -87,6 +87,22 @@ def test_an_ordering_is_borne_out_where_every_pair_differs() -> None:
     assert f"({100 * ends.low:+.3g} to {100 * ends.high:+.3g}), 6 against 6" in verdict.numbers
 
 
+def test_places_where_an_ordering_is_the_other_way_are_told() -> None:
+    """A series may be better on the mean over places, and worse at one of them."""
+    [verdict] = judge(PANEL, rows(), Ordering(series=("labels", "RotNet")))
+    wide, narrow = (100 * (np.mean(LABELS[x]) - np.mean(ROTNET[x])) for x in (0.25, 0.0625))
+    assert wide + narrow > 0 > narrow
+    assert verdict.numbers.startswith(f"labels less RotNet {(wide + narrow) / 2:+.3g} points (")
+    assert f") on the mean of 2 places, but {narrow:+.3g} points at 6.25%, 6 against 6" in verdict.numbers
+    [verdict] = judge(PANEL, rows(), Ordering(series=("labels", "RotNet"), at=Between(low=0.2)))
+    assert "places" not in verdict.numbers
+    up, down = [0.8, 0.82], [0.7, 0.72]
+    many = {place / 10: up if place < 6 else down for place in range(1, 10)}
+    told = rows(supervised=many, rotnet={x: down if y == up else up for x, y in many.items()}, random={})
+    [verdict] = judge(PANEL, told, Ordering(series=("labels", "RotNet")))
+    assert "on the mean of 9 places, but the other way at 4 of them, 2 against 2" in verdict.numbers
+
+
 def test_an_ordering_is_not_borne_out_where_a_pair_is_the_other_way_round() -> None:
     [verdict] = judge(PANEL, rows(), Ordering(series=("random", "labels")))
     assert (verdict.verdict, verdict.p) == ("not borne out", pytest.approx(2 / 924))
