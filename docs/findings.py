@@ -248,7 +248,7 @@ class Evidence:
     """What was run: its rows, and what is drawn and asked of them.
 
     Attributes:
-        name: Name of the sweep's file, or of the figure of a paper.
+        name: Name of its table of rows: that of a sweep, or of a figure of a paper.
         command: The command that makes the rows.
         others: Sweeps whose rows stand beside them.
         stand_ins: What takes the place of the paper's networks and data sets, by their names.
@@ -275,11 +275,16 @@ class Evidence:
         return _content(self.figure.name)
 
 
+ROWS_OF = {"stabilizing_figure10": "stabilizing_figure3", "stabilizing_figure12": "stabilizing_figure7"}
+"""Figures whose sweeps are those of another, so that they are drawn from its rows: distances there, angles here."""
+
+
 @cache
 def collected() -> dict[str, Evidence]:
     """All evidence that has rows, by the name of what is drawn: sweeps of our own, then figures of the papers."""
     found: dict[str, Evidence] = {}
     tables = {path.stem: path for path in sorted(ROWS.glob("*.parquet"))}
+    tables |= {name: tables[source] for name, source in ROWS_OF.items() if source in tables}
     for name in [*(name for name in _order() if name in tables), *(name for name in figure_files() if name in tables)]:
         file = SWEEPS / f"{name}.py"
         stand_ins: Mapping[str, str] = {}
@@ -292,9 +297,10 @@ def collected() -> dict[str, Evidence]:
         else:
             figures, stand_ins = [find_figure(name).at(SCALE)], find_figure(name).stand_ins.get(SCALE, {})
             command = f"sslticket reproduce {name} --scale {SCALE} --seeds 0-5"
+            command += f" --rows docs/findings/{tables[name].name}" if name in ROWS_OF else ""
         frame = read_rows([tables[each] for each in (name, *others)])
         for figure in figures:
-            found[figure.name] = Evidence(name, command, others, stand_ins, figure, frame)
+            found[figure.name] = Evidence(tables[name].stem, command, others, stand_ins, figure, frame)
     return found
 
 
