@@ -75,7 +75,9 @@ figure = Figure(
         *(
             Finding(
                 text=f"{name}, {variant}: tickets that are reset to iteration 0 match the dense network.",
-                check=Matches(panel=name, series=variant, at=Between(low=low, high=0.5)),
+                check=Matches(
+                    panel=name, series=variant, at=Between(low=low, high=0.5), contrast=f"{variant}, reinitialised"
+                ),
             )
             for name, variant, low in (
                 ("Resnet-18", "low", 0.16),

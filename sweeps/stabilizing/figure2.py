@@ -1,7 +1,8 @@
 """Figure 2: the networks for MNIST and CIFAR-10, and whether resetting to iteration 0 finds winning tickets in them.
 
 A table: weights and dense accuracy of LeNet, Resnet-18 and VGG-19 at three schedules, and what the ticket of the
-studied size gains on the dense network; it is a winning ticket where that is no loss. Settings: recipes/stabilizing.py.
+studied size gains on the dense network; it is a winning ticket where that is no loss, and the random subnetwork of its
+size, which we add, shows whether a loss would be seen. Settings: recipes/stabilizing.py.
 """
 
 from stability_sweeps import (
@@ -22,8 +23,8 @@ from sslticket.campaign.sweep import Evaluate
 
 
 def scored(protocol: str, level: int) -> list[Evaluate]:
-    """The dense network, and the ticket of the size that the paper studies."""
-    return [Evaluate(protocols=[protocol], levels=f"0 {level}", seeds="search")]
+    """The dense network, and the ticket of the size that the paper studies, beside a random one."""
+    return [Evaluate(protocols=[protocol], controls=["random"], levels=f"0 {level}", seeds="search")]
 
 
 DENSE = {f"{each.label}, dense": {**each.where, "level": 0} for each in NETWORKS}
@@ -60,12 +61,13 @@ def panels(density: float | None = None) -> list[Panel]:
             rows="score",
             columns={"top-1": "top1", "gain on dense": "gain_on_dense"},
             series={
-                f"{each.label}, ticket": {
+                f"{each.label}, {control}": {
                     **each.where,
-                    "control": "ticket",
+                    "control": control,
                     "density": Near(value=density or each.remaining),
                 }
                 for each in NETWORKS
+                for control in ("ticket", "random")
             },
             where={"rewind": "0it"},
             published=[
@@ -95,7 +97,12 @@ figure = Figure(
     findings=[
         Finding(
             text=f"{each.label}: tickets that are reset to iteration 0 match the dense network.",
-            check=Matches(panel="Tickets reset to iteration 0", column="top-1", series=f"{each.label}, ticket"),
+            check=Matches(
+                panel="Tickets reset to iteration 0",
+                column="top-1",
+                series=f"{each.label}, ticket",
+                contrast=f"{each.label}, random",
+            ),
         )
         for each in NETWORKS
         if each.label in ("Lenet", "Resnet-18 (low)", "Resnet-18 (warmup)", "VGG-19 (warmup)")

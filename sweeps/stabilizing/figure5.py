@@ -80,7 +80,11 @@ figure = Figure(
                 number=15,
                 text=f"{name}: tickets that are rewound match the dense network, or are better.",
                 check=Matches(
-                    panel=name, series="rewound", at=Between(low=0.8 * each.remaining, high=0.9), margin=0.005
+                    panel=name,
+                    series="rewound",
+                    at=Between(low=0.8 * each.remaining, high=0.9),
+                    margin=0.005,
+                    contrast="reset to iteration 0",
                 ),
             ),
             Finding(

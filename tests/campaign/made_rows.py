@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from sslticket.campaign.panels import Check, Finding, Panel
+from sslticket.campaign.figure import ScaledFigure
+from sslticket.campaign.panels import Check, Finding, Gap, Matches, Panel
 from sslticket.results.rows import row_columns
 from sslticket.results.table import read_rows
 
@@ -96,3 +97,19 @@ class Sketch:
 def finding(check: Check, text: str = "The paper says so.", number: int | None = None) -> Finding:
     """A finding with any words."""
     return Finding(text=text, check=check, number=number)
+
+
+def likenesses_without_contrast(figure: ScaledFigure) -> list[str]:
+    """The statements of a figure that two series are alike, where nothing in the panel could show that they are not."""
+    found = []
+    for finding in figure.findings:
+        check = finding.check
+        if not isinstance(check, Gap | Matches):
+            continue
+        alike = isinstance(check, Matches) or check.published is not None or check.low <= 0 <= check.high
+        own = {check.series} if isinstance(check, Matches) else set(check.series)
+        [panel] = [each for each in figure.panels if each.title == check.panel]
+        controls = [check.contrast] if check.contrast else [each for each in panel.series if "random" in each.lower()]
+        if alike and not (set(controls) - own) & set(panel.series):
+            found.append(finding.text)
+    return found

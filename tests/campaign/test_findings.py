@@ -12,6 +12,7 @@ from sslticket.campaign import worker
 from sslticket.campaign.figure import ScaledFigure
 from sslticket.campaign.sweep import expand, load_sweeps
 from sslticket.registry import load_user_file
+from tests.campaign.made_rows import likenesses_without_contrast
 
 ROOT = Path(__file__).parents[2]
 ROWS = {path.stem: path for path in (ROOT / "docs" / "findings").glob("*.parquet")}
@@ -42,6 +43,7 @@ def test_a_sweep_has_six_searches_of_each_kind_and_asks_of_its_own_rows(file: Pa
         titles = {panel.title: panel for panel in figure.panels}
         for finding in figure.findings:
             assert finding.check.panel in titles
+        assert likenesses_without_contrast(figure) == []
 
 
 @pytest.mark.parametrize("name", sorted(ROWS))

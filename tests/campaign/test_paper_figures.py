@@ -22,6 +22,7 @@ from sslticket.errors import BadInput
 from sslticket.evaluation.protocols import resolve_protocol
 from sslticket.results.table import read_rows
 from sslticket.search.imp import RankedSearch
+from tests.campaign.made_rows import likenesses_without_contrast
 
 ROOT = Path(__file__).parents[2]
 PLACES = {
@@ -85,6 +86,12 @@ def test_every_figure_has_a_docstring_a_question_and_words_for_every_scale() -> 
         assert figure.question.endswith("?")
         for scale in ("small", "trial"):
             assert (scale in figure.means) == (scale in figure.scales), (figure.name, scale)
+
+
+def test_a_statement_that_series_are_alike_has_a_control_that_shows_where_they_are_not() -> None:
+    """Else nothing could ever bear it out, at any scale."""
+    assert [(figure.name, text) for figure, scale in EVERY_SCALE
+            for text in likenesses_without_contrast(figure.at(scale))] == []  # fmt: skip
 
 
 @pytest.mark.parametrize(("figure", "scale"), EVERY_SCALE, ids=NAMED)
