@@ -214,6 +214,8 @@ def _series_values(
         key = rows[same].iloc[0]
         dense_rows = dense_rows[[all(_same(a, b) for a, b in zip(own, key, strict=True))
                                  for own in dense_rows[same].itertuples(index=False)]]  # fmt: skip
+    if kind == "stability" and column == "top1":  # each row has the dense network of its search, trained alike
+        dense_rows = rows.assign(top1=rows["dense_top1"], density=1.0)
     long = _measurements(rows, panel, column, named)
     values = _by_unit(long, label, title)
     dense = _by_unit(_measurements(dense_rows, replace(panel, x="density"), column, named), label, title)
@@ -361,7 +363,9 @@ def _derived(rows: pd.DataFrame, column: str, named: NamedRows) -> "pd.Series[An
         dense = dense[(dense["density"] == 1) & (dense["control"] == "ticket")].drop_duplicates(keys)
         known = dense.set_index(keys)["top1"]
         found = [known.get(own, math.nan) for own in rows[keys].itertuples(index=False, name=None)]
-        return rows["top1"].astype(float) - found
+        return rows["top1"].astype(float) - _column(rows, "dense_top1").astype(float).fillna(
+            pd.Series(found, rows.index)
+        )
     if column.startswith("rewind_") or column == "sparsity":
         return position(rows, column, named)
     return pd.to_numeric(_column(rows, column), errors="coerce")

@@ -41,7 +41,12 @@ STABILITY = Panel(
     title="ResNet-20 at 16.8% of its weights",
     kind="table",
     rows="stability",
-    columns={"data order (distance)": "order_distance", "pruning (distance)": "pruning_distance", "top-1": "top1"},
+    columns={
+        "data order (distance)": "order_distance",
+        "pruning (distance)": "pruning_distance",
+        "top-1": "top1",
+        "gain on dense": "gain_on_dense",
+    },
     series={
         f"{schedule}, {label}": {"control": control, "lr": trained["lr"], "warmup": trained["warmup"]}
         for schedule, trained in SCHEDULES.items()

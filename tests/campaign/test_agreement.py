@@ -1,5 +1,6 @@
 """Agreement with a paper: verdicts by literal numbers against scipy, tau by hand, and what can never be borne out."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -198,6 +199,20 @@ def test_a_ratio_is_that_of_geometric_means_and_rounds_to_the_published_one() ->
     assert "random over IMP 2.8 (2.7" in verdict.numbers
     [verdict] = judge(STABLE, told, Ratio(column="data order", series=("random", "IMP"), high=1.1))
     assert verdict.verdict == "not borne out"
+
+
+def test_stability_is_beside_the_dense_network_that_its_own_row_has() -> None:
+    columns = {"top-1": "top1", "gain": "gain_on_dense"}
+    panel = replace(STABLE, columns=columns, published=())
+    told = stability({"ticket": [20.0] * 6, "local": [56.0] * 6})
+    dense, gains = 0.8 + 0.001 * told["search_seed"], {"ticket": 0.02, "local": -0.1}
+    told = told.assign(dense_top1=dense, top1=dense + told["control"].map(gains) + 0.0002 * told["search_seed"])
+    [verdict] = judge(panel, told, Matches(series="IMP", column="top-1", contrast="random"))
+    assert verdict.verdict == "borne out"
+    assert "IMP less dense, the least of 1 places: +2.05 points (" in verdict.numbers
+    assert judge(panel, told, Matches(series="random", column="top-1", contrast="IMP"))[0].verdict == "not borne out"
+    [verdict] = judge(panel, told, Ordering(series=("IMP", "random"), column="gain"))
+    assert "IMP less random +12 points (" in verdict.numbers
 
 
 def test_the_share_of_published_values_inside_our_interval_is_told_at_their_scale_only() -> None:
