@@ -554,7 +554,8 @@ def _cost(rows: pd.DataFrame) -> str:
     seeds = levels.groupby("recipe")["search_seed"].nunique()
     each = f"{seeds.min()} to {seeds.max()}" if seeds.min() < seeds.max() else str(seeds.max())
     commits = ", ".join(sorted(set(rows["commit"].astype(str))))
-    parts.append(f"{hours:.1f} hours of one core beside other work")
+    digits = ".1f" if hours >= 0.05 else ".1g"
+    parts.append(f"{hours:{digits}} hours of one core beside other work")
     return f"{levels['run'].nunique():,} searches ({each} of each kind), {', '.join(parts)}, commit {commits}"
 
 
