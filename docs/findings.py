@@ -475,8 +475,10 @@ def _sections() -> Iterator[str]:
         content = evidence.content
         yield f"### {name}"
         yield ""
-        named = {*MODELS.names(), *DATASETS.names()}
-        instead = ", ".join(f"{ours} for {own}" for own, ours in evidence.stand_ins.items() if {own, ours} <= named)
+        named, here = {*MODELS.names(), *DATASETS.names()}, {*evidence.rows["model"], *evidence.rows["source"]}
+        instead = ", ".join(
+            f"{ours} for {own}" for own, ours in evidence.stand_ins.items() if own in named and ours in here
+        )
         yield f"{evidence.figure.title}. {evidence.figure.question}" + f" Here stands {instead}." * bool(instead)
         yield ""
         file = f"findings/{evidence.name}.parquet"

@@ -365,7 +365,9 @@ class CampaignFolder:
     def queue(self) -> tuple[int, int, int]:
         """Rows that were asked for when a worker last looked, those that were left, and the searches they are of."""
         found = _read_or_empty(self.path / "queue.json")
-        rows, left, cells = (found.get(name) for name in ("rows", "left", "cells"))
+        rows, left, cells = (
+            found.get(name, 0) for name in ("rows", "left", "cells")
+        )  # earlier versions wrote no cells
         return (rows, left, cells) if type(rows) is type(left) is type(cells) is int else (0, 0, 0)
 
     @property
@@ -383,7 +385,8 @@ class CampaignFolder:
         searches, measuring, unit = (found.get(name) for name in ("searches", "measuring", "unit"))
         if not isinstance(searches, dict) or not isinstance(measuring, int | float):
             return {}, 0.0, False
-        return searches, measuring, unit == "seconds"
+        known = {key: work for key, work in searches.items() if isinstance(work, int | float)}
+        return known, measuring, unit == "seconds"
 
     def some_rows(self, most: int = 300) -> list[Mapping[str, Any]]:
         """Rows that the campaign has measured, not all where there are many: what a plan needs to know of speeds."""

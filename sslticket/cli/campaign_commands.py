@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
@@ -165,14 +165,13 @@ def run_campaign(
         local.count_workers(local.visible_devices(), given.workers, given.per_device)
     elif given.launch == "slurm":
         launch.check_slurm(settings)
+    done = folder.searched(cells)
     with local.worker_threads() if given.launch == "local" else nullcontext():
-        cost = estimate_cells(
-            cells, device=device, rows=folder.some_rows(), runtime=runtime, searched=folder.searched(cells)
-        )
+        cost = estimate_cells(cells, device=device, rows=folder.some_rows(), runtime=runtime, searched=done)
     if not given.dry_run and given.launch != "print":
         worker.check_data(title, cells, folder, runtime.data_root)
     if first:
-        print(escape_lines("\n".join(plan_lines(cells, folder, note, cost))), flush=True)
+        print(escape_lines("\n".join(plan_lines(cells, folder.out, note, cost, done))), flush=True)
     if given.dry_run:
         return
     if given.launch != "print":
@@ -248,19 +247,19 @@ def write_report(out: Path, rows: Sequence[Path] = (), trackers: Sequence[str] =
     TrackerSet(trackers).log_report(out, out.name, [written.html, written.png], lambda text: print(f"note: {text}"))
 
 
-def plan_lines(cells: "Sequence[Cell]", folder: CampaignFolder, note: str, cost: "CampaignCost") -> list[str]:
+def plan_lines(cells: "Sequence[Cell]", out: Path, note: str, cost: "CampaignCost", done: Collection[str]) -> list[str]:
     """What a campaign comes to, for a person.
 
     Args:
         cells: The cells.
-        folder: Its folder.
+        out: Its folder.
         note: What has changed since it was last started; "" for nothing.
         cost: What the cells come to.
+        done: Keys of those whose searches are done.
     """
     from sslticket.campaign.sweep import measurements_of
 
-    done = folder.searched(cells)
-    lines = [f"{len(cells):,} searches in {folder.out}" + (f", {len(done):,} of them done" if done else "")]
+    lines = [f"{len(cells):,} searches in {out}" + (f", {len(done):,} of them done" if done else "")]
     lines += [f"note: {note}"] if note else []
     lines += [f"  {cell.name}" for cell in cells[:_MOST_NAMED]]
     if len(cells) > _MOST_NAMED:

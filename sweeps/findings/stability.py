@@ -2,7 +2,7 @@
 
 The 20-layer ResNet with half of its filters under the three published schedules at a twentieth of their length: 1,500
 steps of 128 images, drops after 1,000 and 1,250. Tickets are reset to iteration 0; two levels of 59% leave the 16.8%
-that the paper studies. An Analyse measures distances between two orders of the data, and to the dense network.
+that the paper studies. Distances are between trainings under two orders of the data, and to the dense network.
 
 Run       sslticket sweep sweeps/findings/stability.py --out runs/stability --data-root /data
 Cost      docs/findings.md has the core-hours that it took.
@@ -75,7 +75,7 @@ def ratio(schedule: str, what: str) -> Finding:
 figures = [
     told(
         "stability",
-        "Stability at initialisation of the 20-layer ResNet",
+        "Stability at initialisation of the 20-layer ResNet with half of its filters",
         "Are tickets that are reset to iteration 0 more stable than random subnetworks of their size?",
         [STABILITY],
         [

@@ -22,6 +22,7 @@ from sslticket.campaign.worker import check_data
 from sslticket.cli.commands import run_command
 from sslticket.results.throughput import CostEstimate
 from sslticket.search.plan import plan_search
+from sslticket.storage.files import write_json
 
 FILE = """
 from sslticket import IMP, SGD, Data, Evaluate, Protocol, Recipe, Supervised, Sweep, TrainConfig
@@ -242,6 +243,8 @@ def test_a_campaign_that_is_finished_needs_no_images(file: Path, tmp_path: Path)
     ticket.touch()
     folder.write_cell(cells[0].key, "a-run", (0,), done=True)
     folder.write_queue(4, 0, 1)
+    check_data("one", cells, folder, tmp_path)
+    write_json(folder.path / "queue.json", {"rows": 4, "left": 0, "samples": 0})  # as earlier versions did
     check_data("one", cells, folder, tmp_path)
     folder.write_queue(4, 2, 1)
     with pytest.raises(BadInput, match=r"^one needs svhn: "):
